@@ -1,0 +1,1 @@
+"""Ready-made pipelines around the `prefect_runs` source, and the `prefect-runs` command."""

@@ -1,0 +1,167 @@
+"""A real Prefect server on this machine, in a virtual environment of its own.
+
+The demo, the tests and the benchmarks start it. The connector itself never imports Prefect: a server's
+dependencies are no business of the connector's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import requests
+
+DEFAULT_VERSION = "3.8.8"
+CONSTRAINTS = Path(__file__).parent / "servers"
+START_SECONDS = 120.0
+
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}
+
+
+def environments_dir() -> Path:
+    """Where server environments are kept between runs: ``$PREFECT_RUNS_CACHE`` or the user's cache folder."""
+    cache = os.environ.get("PREFECT_RUNS_CACHE")
+    if cache:
+        return Path(cache)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefect-runs"
+
+
+def server_python(version: str = DEFAULT_VERSION) -> Path:
+    """The Python of an environment that holds ``prefect==version``; made on the first call (about a minute).
+
+    The environment is made beside its final place and moved there, so a killed install leaves none behind
+    that looks whole.
+    """
+    home = environments_dir() / f"server-{version}-py{sys.version_info.major}{sys.version_info.minor}"
+    python = home / "bin" / "python"
+    if (home / "complete").exists():
+        return python
+    shutil.rmtree(home, ignore_errors=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    print(f"installing a Prefect {version} server into {home} (once) …", file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    constraints = CONSTRAINTS / f"prefect-{version}.txt"
+    subprocess.run([*pip, f"prefect=={version}", "-c", str(constraints)], check=True, stderr=subprocess.DEVNULL)
+    (home / "complete").touch()
+    return python
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalServer:
+    """A running Prefect server: ``url`` (ends in ``/api``), ``home`` (its PREFECT_HOME), ``python``."""
+
+    def __init__(
+        self, version: str = DEFAULT_VERSION, home: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.version = version
+        self.python = server_python(version)
+        self._own_home = home is None
+        self.home = home or Path(tempfile.mkdtemp(prefix="prefect-home-"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self._settings = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """Variables with which a Prefect client process talks to this server and nothing else."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        return {
+            **inherited,
+            **QUIET,
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.url,
+            **self._settings,
+            **extra,
+        }
+
+    def start(self) -> LocalServer:
+        """Start the server and wait until it answers."""
+        log = (self.home / "server.log").open("ab")
+        command = [str(self.python), "-m", "prefect", "server", "start", "--port", str(self.port), "--no-ui"]
+        self._process = subprocess.Popen(
+            command,
+            env=self.environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.home,
+            start_new_session=True,
+        )
+        log.close()
+        self._wait()
+        return self
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(f"{self.url}/health", timeout=2).ok:
+                    return
+            time.sleep(0.2)
+        tail = (self.home / "server.log").read_text(errors="replace")[-2000:]
+        self.stop()
+        raise RuntimeError(f"the Prefect {self.version} server did not start; its log ends with:\n{tail}")
+
+    def stop(self, kill: bool = False) -> None:
+        """Stop the server and everything it started; with ``kill``, at once."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = None
+
+    def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run the server environment's Python with ``arguments`` against this server; output is captured."""
+        return subprocess.run(
+            [str(self.python), *arguments],
+            env=self.environment(**extra),
+            cwd=self.home,
+            check=check,
+            capture_output=True,
+            text=True,
+        )
+
+    def close(self) -> None:
+        """Stop the server and remove its home when it was made for it."""
+        self.stop()
+        if self._own_home:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def local_server(
+    version: str = DEFAULT_VERSION, settings: Mapping[str, str] | None = None
+) -> Iterator[LocalServer]:
+    """A server for the length of a ``with`` block, with a home of its own that is removed at the end."""
+    server = LocalServer(version, settings=settings)
+    try:
+        yield server.start()
+    finally:
+        server.close()

@@ -1,0 +1,40 @@
+"""What can go wrong, grouped by what the caller can do about it.
+
+    PrefectRunsError
+    ├── ConfigurationError    fix the configuration; trying again changes nothing
+    │   └── AccessRefused     the server answered 401 or 403
+    ├── TemporaryError        try again later; nothing was lost
+    │   ├── ServerUnavailable the server did not answer, or answered 408, 429 or 5xx to the last try
+    │   └── WarehouseBusy     the destination is held by someone else, or full
+    └── UnexpectedReply       the server answered something this version does not understand: report it
+"""
+
+from __future__ import annotations
+
+
+class PrefectRunsError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(PrefectRunsError):
+    """Something the user configured is wrong; the message says what to set instead."""
+
+
+class AccessRefused(ConfigurationError):
+    """The server refused the credentials (401 or 403)."""
+
+
+class TemporaryError(PrefectRunsError):
+    """A later sync can succeed unchanged; the watermark did not move."""
+
+
+class ServerUnavailable(TemporaryError):
+    """The server could not be reached, was cut off, or stayed busy through every retry."""
+
+
+class WarehouseBusy(TemporaryError):
+    """The destination is locked or full; what was extracted is kept and loaded by the next sync."""
+
+
+class UnexpectedReply(PrefectRunsError):
+    """The reply is not what a Prefect 3 server answers: HTML, cut JSON, a field of another type."""
