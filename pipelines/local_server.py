@@ -156,9 +156,7 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(
-    version: str = DEFAULT_VERSION, settings: Mapping[str, str] | None = None
-) -> Iterator[LocalServer]:
+def local_server(version: str = DEFAULT_VERSION, settings: Mapping[str, str] | None = None) -> Iterator[LocalServer]:
     """A server for the length of a ``with`` block, with a home of its own that is removed at the end."""
     server = LocalServer(version, settings=settings)
     try:

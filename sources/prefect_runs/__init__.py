@@ -1,1 +1,188 @@
-"""placeholder"""
+"""A dlt source that copies run metadata of a Prefect server (3.x, or Prefect Cloud) and keeps the copy true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dlt
+from dlt.extract import DltResource
+
+from .credentials import PrefectCredentials
+from .dimensions import dimension
+from .exceptions import (
+    AccessRefused,
+    ConfigurationError,
+    NotFound,
+    PrefectRunsError,
+    ServerUnavailable,
+    TemporaryError,
+    UnexpectedReply,
+    WarehouseBusy,
+)
+from .known import Known, Version
+from .paging import Row
+from .progress import STATE_KEY, State, unfinished
+from .rows import RunShape, Shape, StateShape, shaped_with_children
+from .server import Server
+from .settings import ReadSettings, RunFilters
+from .tables import TABLES, Table
+
+# pages of rows; None where a resource waits for another
+Pages = Iterator[list[Row] | None]
+
+# rows at the watermark are told apart by `known`, not by hashes kept in the pipeline state
+CURSOR: Any = dlt.sources.incremental("updated", primary_key=())
+
+# a column never gets a second type beside its own: a field of another type is refused before it lands (rows.Shape)
+CONTRACT: Any = {"tables": "evolve", "columns": "evolve", "data_type": "freeze"}
+
+RESOURCES = tuple(name for name in TABLES if name != "syncs")
+
+
+@dlt.source(name="prefect_runs", section="prefect_runs")
+def prefect_runs(
+    credentials: PrefectCredentials = dlt.secrets.value,
+    workspace: str | None = dlt.config.value,
+    filters: RunFilters = dlt.config.value,
+    settings: ReadSettings = dlt.config.value,
+    known: Known | None = None,
+) -> Sequence[DltResource]:
+    """Flow runs, task runs, their state history, and what they belong to.
+
+    Runs are loaded incrementally with `updated` as the cursor, which Prefect cannot filter on: `README.md` beside
+    this file says which read finds which change. The watermark moves to the server's time at the sync's start,
+    and only when everything before it was read.
+
+    Args:
+        credentials: where the server is and how it is reached. What is not configured for dlt is taken from where
+            Prefect's own client takes it (`PREFECT_API_URL`, …, the active profile).
+        workspace: name in the `workspace` column of every table; by default made from the URL.
+        filters: which runs are loaded.
+        settings: lookback, bounds, connections, request ceiling, chunks of the first load.
+        known: tells what the warehouse holds, so that nothing is loaded twice; see `known.Known`.
+
+    Returns:
+        The resources named in `RESOURCES`, and `syncs`.
+
+    Raises:
+        ConfigurationError: on the first read, when the URL or the credentials are wrong.
+        ServerUnavailable: the server does not answer, or stays busy through every retry.
+        UnexpectedReply: the server answers something that is not understood.
+    """
+    server = Server(credentials.connection(), workspace, filters or RunFilters(), settings or ReadSettings(), known)
+
+    def runs(name: str) -> DltResource:
+        shape = RunShape(TABLES[name], server.workspace)
+
+        def rows(updated: Any = CURSOR) -> Pages:
+            with server.reading(name):
+                for page in server.capture(name).changed_rows(updated, _progress(name)):
+                    yield server.loaded(name, [shape(row) for row in page])
+
+        return _resource(rows, TABLES[name])
+
+    def states(name: str, run_kind: str, run_column: str) -> DltResource:
+        shape = StateShape(TABLES[name], run_column, server.workspace)
+
+        def rows() -> Pages:
+            # the runs that changed are then known, and not asked for a second time
+            yield from server.others_read(run_kind)
+            with server.reading(name):
+                for page in server.history(run_kind).changed_states(_progress(name)):
+                    yield server.loaded(name, [shape(state, run_id) for run_id, state in page])
+
+        return _resource(rows, TABLES[name])
+
+    def small(name: str) -> DltResource:
+        shape = shaped_with_children(TABLES[name], server.workspace)
+
+        def rows() -> Pages:
+            with server.reading(name):
+                for page in dimension(server.client, name):
+                    server.tally.read(name, len(page))
+                    yield server.loaded(name, [shape(row) for row in page])
+
+        return _resource(rows, TABLES[name])
+
+    def counts(name: str, run_kind: str) -> DltResource:
+        shape = Shape(TABLES[name], server.workspace)
+
+        def rows() -> Pages:
+            with server.reading(name):
+                for page in server.hourly_counts(run_kind, _progress(name)):
+                    server.tally.read(name, len(page))
+                    yield server.loaded(name, [shape(row) for row in page])
+
+        return _resource(rows, TABLES[name])
+
+    def syncs() -> Pages:
+        yield from server.others_read()
+        yield [Shape(TABLES["syncs"], server.workspace)(server.sync_row())]
+
+    return [
+        runs("flow_runs"),
+        runs("task_runs"),
+        states("flow_run_states", "flow_runs", "flow_run_id"),
+        states("task_run_states", "task_runs", "task_run_id"),
+        small("flows"),
+        small("deployments"),
+        small("work_pools"),
+        small("work_queues"),
+        counts("flow_run_history", "flow_runs"),
+        counts("task_run_history", "task_runs"),
+        _resource(syncs, TABLES["syncs"]),
+    ]
+
+
+def _progress(resource: str) -> State:
+    state: State = dlt.current.resource_state(resource).setdefault(STATE_KEY, {})
+    return state
+
+
+def _resource(rows: Any, table: Table) -> DltResource:
+    # rows are merged, for reads overlap on purpose; the newest copy wins where one load holds two
+    hints: dict[str, Any] = {"write_disposition": "append"}
+    columns: Any = table.hints()
+    if table.key == ("id",):
+        hints = {"write_disposition": "merge", "primary_key": "id"}
+        if "updated" in columns:
+            columns["updated"]["dedup_sort"] = "desc"
+    elif table.key:
+        # an hour's counts are replaced together
+        hints = {"write_disposition": "merge", "merge_key": list(table.key)}
+        columns["emptied"]["hard_delete"] = True
+    children: Any = {
+        name: {"columns": child.hints(), "write_disposition": hints["write_disposition"]}
+        for name, child in table.children.items()
+    }
+    resource: DltResource = dlt.resource(
+        rows,
+        name=table.name,
+        columns=columns,
+        nested_hints=children or None,
+        schema_contract=CONTRACT,
+        **hints,
+    )
+    resource.apply_hints(additional_table_hints={"description": table.description})
+    return resource
+
+
+__all__ = [
+    "RESOURCES",
+    "AccessRefused",
+    "ConfigurationError",
+    "Known",
+    "NotFound",
+    "PrefectCredentials",
+    "PrefectRunsError",
+    "ReadSettings",
+    "RunFilters",
+    "ServerUnavailable",
+    "TemporaryError",
+    "UnexpectedReply",
+    "Version",
+    "WarehouseBusy",
+    "prefect_runs",
+    "unfinished",
+]

@@ -1,12 +1,13 @@
 """What can go wrong, grouped by what the caller can do about it.
 
-    PrefectRunsError
-    ├── ConfigurationError    fix the configuration; trying again changes nothing
-    │   └── AccessRefused     the server answered 401 or 403
-    ├── TemporaryError        try again later; nothing was lost
-    │   ├── ServerUnavailable the server did not answer, or answered 408, 429 or 5xx to the last try
-    │   └── WarehouseBusy     the destination is held by someone else, or full
-    └── UnexpectedReply       the server answered something this version does not understand: report it
+PrefectRunsError
+├── ConfigurationError    fix the configuration; trying again changes nothing
+│   ├── AccessRefused     the server answered 401 or 403
+│   └── NotFound          the server answered 404: the URL is wrong, or the server lacks the route
+├── TemporaryError        try again later; nothing was lost
+│   ├── ServerUnavailable the server did not answer, or answered 408, 429 or 5xx to the last try
+│   └── WarehouseBusy     the destination is held by someone else, or full
+└── UnexpectedReply       the server answered something this version does not understand: report it
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ class ConfigurationError(PrefectRunsError):
 
 class AccessRefused(ConfigurationError):
     """The server refused the credentials (401 or 403)."""
+
+
+class NotFound(ConfigurationError):
+    """The server has nothing at this path (404)."""
 
 
 class TemporaryError(PrefectRunsError):

@@ -1,0 +1,136 @@
+"""The `prefect-runs` command. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_CONFIGURATION = 2
+EXIT_RETRY = 3
+EXIT_GAPS = 4
+
+EXIT_CODES = """exit codes:
+  0  loaded, and nothing is known to be missing
+  1  an error in prefect-runs, or a reply that it does not understand: report it
+  2  the configuration or the credentials are wrong: trying again changes nothing
+  3  the server or the destination is not available: run again later, nothing was lost
+  4  loaded, but with gaps, which are named in the output and in the table syncs"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    # a scheduler's SIGTERM ends like Ctrl-C: what was started is stopped, what was loaded stays
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("interrupted; what was loaded stays, and the next sync goes on from there", file=sys.stderr)
+        return EXIT_RETRY
+    except Exception as error:  # noqa: BLE001 - the last resort turns any error into an exit code
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    from prefect_runs import ConfigurationError, PrefectRunsError, TemporaryError
+
+    print(f"prefect-runs: {error}", file=sys.stderr)
+    if isinstance(error, ConfigurationError):
+        return EXIT_CONFIGURATION
+    if isinstance(error, TemporaryError):
+        return EXIT_RETRY
+    if not isinstance(error, PrefectRunsError):
+        print(f"prefect-runs: this is an unexpected {type(error).__name__}; please report it", file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    from .progress import ProgressLines
+    from .screen import sync_screen
+    from .sync import sync
+
+    report = sync(_sync_options(arguments), ProgressLines())
+    print(report.as_json() if arguments.json else sync_screen(report))
+    return EXIT_OK if report.whole else EXIT_GAPS
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from .status import status, status_screen
+
+    shown = status(_sync_options(arguments))
+    print(shown.as_json() if arguments.json else status_screen(shown))
+    return EXIT_OK
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .demo import run_demo
+
+    return run_demo(Path(arguments.database or "prefect_runs_demo.duckdb"))
+
+
+def _sync_options(arguments: argparse.Namespace) -> Any:
+    from .sync import SyncOptions
+
+    resources = getattr(arguments, "resources", None)
+    return SyncOptions(
+        api_url=arguments.api_url,
+        workspace=arguments.workspace,
+        destination=arguments.destination,
+        dataset=arguments.dataset,
+        database=arguments.database,
+        resources=tuple(name.strip() for name in resources.split(",")) if resources else (),
+        start_date=getattr(arguments, "start_date", None),
+        full=getattr(arguments, "full", False),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prefect-runs",
+        description="Copies run metadata of a Prefect server into a warehouse, and keeps the copy true.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    form = argparse.RawDescriptionHelpFormatter
+
+    sync = commands.add_parser("sync", help="load what changed", epilog=EXIT_CODES, formatter_class=form)
+    _add_destination(sync)
+    sync.add_argument("--resources", help="only these resources, separated by commas")
+    sync.add_argument("--start-date", help="leave out runs expected to start before, such as 2026-01-31")
+    sync.add_argument("--full", action="store_true", help="read everything again and merge it")
+    sync.set_defaults(run=_sync)
+
+    status = commands.add_parser(
+        "status", help="show what the warehouse holds", epilog=EXIT_CODES, formatter_class=form
+    )
+    _add_destination(status)
+    status.set_defaults(run=_status)
+
+    demo = commands.add_parser("demo", help="run everything once against a Prefect server of its own")
+    demo.add_argument("--database", help="DuckDB file to make (prefect_runs_demo.duckdb)")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_destination(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--destination", default="duckdb", help="name of a dlt destination (duckdb)")
+    parser.add_argument(
+        "--dataset", default="prefect", help="dataset: a schema in most destinations (prefect)"
+    )
+    parser.add_argument("--database", help="DuckDB file (prefect_runs.duckdb)")
+    parser.add_argument("--api-url", help="URL of the Prefect API, instead of the configured one")
+    parser.add_argument("--workspace", help="name in the column workspace, instead of one made from the URL")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Errors of dlt and of destinations told as ours, and patience with a destination that someone else holds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from dlt.common.configuration.exceptions import ConfigurationException
+
+from prefect_runs import ConfigurationError, PrefectRunsError, WarehouseBusy
+
+T = TypeVar("T")
+
+# how long a sync waits for a DuckDB file that a reader or another writer holds
+PATIENCE_SECONDS = 60.0
+LOCKED = ("could not set lock", "conflicting lock", "database is locked")
+FULL = ("no space left", "disk full", "could not write")
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """What `action` gives, tried again while the destination is locked.
+
+    Raises:
+        WarehouseBusy: it stayed locked for `PATIENCE_SECONDS`.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            if not _says(error, LOCKED) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raises the `PrefectRunsError` behind whatever was raised inside, where there is one."""
+    try:
+        yield
+    except PrefectRunsError:
+        raise
+    except Exception as error:
+        ours = next((cause for cause in _causes(error) if isinstance(cause, PrefectRunsError)), None)
+        if ours is not None:
+            raise ours from None
+        if _says(error, LOCKED):
+            raise WarehouseBusy(
+                f"the destination is held by another program ({_innermost(error)}). What was read is kept and is "
+                "loaded by the next sync; close the other program, or give readers a copy of the file."
+            ) from error
+        if _says(error, FULL) or any(getattr(cause, "errno", None) == errno.ENOSPC for cause in _causes(error)):
+            raise WarehouseBusy(
+                f"the disk or the destination is full ({_innermost(error)}). Make room and sync again: nothing that "
+                "was loaded is lost."
+            ) from error
+        configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
+        if configuration is not None:
+            raise ConfigurationError(str(configuration)) from error
+        raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    return any(word in str(cause).lower() for cause in _causes(error) for word in words)
+
+
+def _innermost(error: BaseException) -> str:
+    *_, last = _causes(error)
+    return " ".join(str(last).split())[:300]

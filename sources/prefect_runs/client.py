@@ -1,0 +1,254 @@
+"""One Prefect server: asks it, retries, keeps to the request ceiling, and refuses replies it does not understand."""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+from dlt.common.configuration import resolve_configuration
+from dlt.common.configuration.specs import RuntimeConfiguration
+from dlt.common.json import json
+from dlt.sources.helpers.requests import Client as RetryingClient
+from dlt.sources.helpers.rest_client.client import RESTClient
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from .clock import from_http_date
+from .credentials import Connection
+from .exceptions import AccessRefused, ConfigurationError, NotFound, ServerUnavailable, UnexpectedReply
+from .pace import Pace
+from .paging import Body, Page, Row
+
+# reads change nothing, so trying again is safe. Prefect answers 500 or 503 while SQLite is locked.
+RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
+# the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
+ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
+JSON_ENDS = (b"]", b"}", b'"', b"e", b"l", *(str(digit).encode() for digit in range(10)))
+
+
+class CountingAdapter(HTTPAdapter):
+    """Counts every request that is sent, retries included, and holds each back to the pace."""
+
+    def __init__(self, pace: Pace, connections: int) -> None:
+        super().__init__(pool_maxsize=connections)
+        self.sent = 0
+        self._pace = pace
+        self._lock = threading.Lock()
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        """Send one request when its turn has come."""
+        self._pace.wait()
+        with self._lock:
+            self.sent += 1
+        return super().send(request, *args, **kwargs)
+
+
+class PrefectClient:
+    """Reads from one Prefect API. Safe to use from several threads.
+
+    Args:
+        connection: where the API is and how it is reached.
+        connections: requests at the same time, at most.
+        requests_per_minute: ceiling on requests, retries included; None for no ceiling.
+        page_size: rows to ask for a page; lowered when the server allows fewer.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        connections: int = 4,
+        requests_per_minute: int | None = None,
+        page_size: int = 200,
+    ) -> None:
+        self.connection = connection
+        self.connections = connections
+        self.page_size = page_size
+        self.clock: datetime | None = None
+        """The server's time at its last reply (UTC), from the `Date` header."""
+        self._adapter = CountingAdapter(Pace(requests_per_minute), connections)
+        self._runtime = resolve_configuration(RuntimeConfiguration())
+        self._retrying = RetryingClient(
+            raise_for_status=False,
+            status_codes=RETRIED_STATUS,
+            retry_condition=_cut_short,
+            session_attrs={"verify": connection.verify},
+        )
+        self._retrying.update_from_config(self._runtime)
+        self._local = threading.local()
+        self._csrf: dict[str, str] = {}
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests sent so far, retries included."""
+        return self._adapter.sent
+
+    def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        """The JSON that a GET answers. Errors as in `post`."""
+        return self._answer("GET", path, lambda rest: rest.get(path, params, headers=self._csrf, **self._verify))
+
+    def post(self, path: str, body: Body) -> Any:
+        """The JSON that a POST of `body` answers.
+
+        Raises:
+            AccessRefused: 401 or 403.
+            NotFound: 404.
+            ConfigurationError: another 4xx, or a page of HTML where JSON was due.
+            ServerUnavailable: no answer, or 408, 429 or 5xx to every try.
+            UnexpectedReply: no JSON.
+        """
+        return self._answer("POST", path, lambda rest: rest.post(path, body, headers=self._csrf, **self._verify))
+
+    def page(self, path: str, body: Body, limit: int | None = None) -> Page:
+        """A page of rows from a `/filter` route; the page size follows what the server allows."""
+        while True:
+            size = min(limit or self.page_size, self.page_size)
+            response = self._send(
+                "POST",
+                path,
+                lambda rest, size=size: rest.post(  # type: ignore[misc]
+                    path, {**body, "limit": size}, headers=self._csrf, **self._verify
+                ),
+            )
+            allowed = ALLOWED_LIMIT.search(response.text) if response.status_code == 422 else None
+            if allowed and 2 <= int(allowed[1]) < size:
+                self.page_size = int(allowed[1])
+                continue
+            rows = self.rows(self._json(response), f"POST {self._url(path)}")
+            return Page(rows, full=len(rows) >= size)
+
+    def rows(self, reply: Any, asked: str) -> list[Row]:
+        """`reply` as a list of rows with an id.
+
+        Raises:
+            UnexpectedReply: it is something else.
+        """
+        if not isinstance(reply, list) or not all(isinstance(row, dict) for row in reply):
+            raise UnexpectedReply(f"{asked} answered {_excerpt(json.dumps(reply))} where a list of rows was due")
+        for row in reply:
+            if not isinstance(row.get("id"), str):
+                raise UnexpectedReply(f"{asked} answered a row without an id: {_excerpt(json.dumps(row))}")
+        return reply
+
+    def version(self) -> str | None:
+        """The server's version, or None where it does not tell (Prefect Cloud)."""
+        path = "/admin/version"
+        response = self._send("GET", path, lambda rest: rest.get(path, **self._verify))
+        if response.status_code in (403, 404) and self.connection.is_cloud:
+            return None
+        if response.status_code == 404:
+            raise ConfigurationError(
+                f"there is no Prefect API at {self.connection.url}: GET {self._url(path)} answered 404. "
+                "The URL of a self-hosted server ends in /api."
+            )
+        reply = self._json(response)
+        if not isinstance(reply, str):
+            raise ConfigurationError(
+                f"GET {self._url(path)} answered {_excerpt(json.dumps(reply))}, which is no Prefect version. "
+                "Is this the URL of a Prefect API?"
+            )
+        return reply
+
+    @property
+    def _verify(self) -> dict[str, Any]:
+        # given with each request, for the environment's CA bundle would win over the session's setting
+        return {} if self.connection.verify is True else {"verify": self.connection.verify}
+
+    def _answer(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Any:
+        return self._json(self._send(method, path, send))
+
+    def _send(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Response:
+        try:
+            response = send(self._rest())
+            if response.status_code == 403 and "csrf" in response.text.lower():
+                self._fetch_csrf_token()
+                response = send(self._rest())
+        except requests.RequestException as error:
+            raise ServerUnavailable(
+                f"{method} {self._url(path)} got no answer: {self._reason(error)}. Is the server up, and the URL right?"
+            ) from None
+        if "Date" in response.headers:
+            self.clock = from_http_date(response.headers["Date"])
+        elif self.clock is None:
+            self.clock = datetime.now(UTC)
+        return response
+
+    def _reason(self, error: requests.RequestException) -> str:
+        reason = str(getattr(error.args[0], "reason", "") if error.args else "") or str(error)
+        return f"{type(error).__name__}: {_excerpt(reason)}"
+
+    def _fetch_csrf_token(self) -> None:
+        # a server with CSRF protection refuses even reads by POST without a token; tokens last an hour
+        client = str(uuid.uuid4())
+        reply = self._json(self._rest().get("/csrf-token", {"client": client}, **self._verify))
+        self._csrf = {"Prefect-Csrf-Token": str(reply["token"]), "Prefect-Csrf-Client": client}
+
+    def _rest(self) -> RESTClient:
+        rest: RESTClient | None = getattr(self._local, "rest", None)
+        if rest is None:
+            session = self._retrying.session
+            session.mount("http://", self._adapter)
+            session.mount("https://", self._adapter)
+            rest = self._local.rest = RESTClient(
+                self.connection.url, auth=self.connection.auth, session=session, config=self._runtime
+            )
+        return rest
+
+    def _url(self, path: str) -> str:
+        return f"{self.connection.url}{path}"
+
+    def _json(self, response: Response) -> Any:
+        """The body of a good reply.
+
+        Every other reply becomes the error that says what was asked, what came back and what to do.
+        """
+        asked = f"{response.request.method} {response.request.url}"
+        came = f"answered {response.status_code} {response.reason}: {_excerpt(response.text)}"
+        status = response.status_code
+        if status in (401, 403):
+            raise AccessRefused(f"{asked} {came}. {self._credentials_hint()}")
+        if status in RETRIED_STATUS or status >= 500:
+            raise ServerUnavailable(f"{asked} {came}, after several tries. Try again later.")
+        if "html" in response.headers.get("Content-Type", ""):
+            raise ConfigurationError(
+                f"{asked} answered {status} with a page of HTML where JSON was due: {_excerpt(response.text)}. "
+                "This is a login page or a user interface; set the URL of the API, which ends in /api "
+                "(on Cloud in /api/accounts/…/workspaces/…), and check what stands in front of the server."
+            )
+        if status == 404:
+            raise NotFound(f"{asked} {came}. Is this the URL of a Prefect 3 API?")
+        if status >= 400:
+            raise ConfigurationError(f"{asked} {came}. Is this the URL of a Prefect 3 API?")
+        try:
+            return json.loadb(response.content)
+        except ValueError as error:
+            raise UnexpectedReply(
+                f"{asked} answered {status} with {len(response.content)} bytes that are no JSON ({error}): "
+                f"{_excerpt(response.text)}. Nothing of this sync's read was kept; try again."
+            ) from None
+
+    def _credentials_hint(self) -> str:
+        if self.connection.is_cloud:
+            return "Set an API key that may read this workspace: PREFECT_API_KEY, or api_key in dlt's secrets."
+        return (
+            "Set what the server asks for: PREFECT_API_AUTH_STRING (or auth_string in dlt's secrets) for a "
+            "server with basic authentication, PREFECT_API_KEY for one behind Prefect Cloud."
+        )
+
+
+def _cut_short(response: Response | None, error: BaseException | None) -> bool:
+    """Whether a good reply ends in the middle of its JSON, which a broken proxy can do unnoticed."""
+    if response is None or response.status_code != 200:
+        return False
+    if "json" not in response.headers.get("Content-Type", ""):
+        return False
+    return not response.content.rstrip().endswith(JSON_ENDS)
+
+
+def _excerpt(body: str) -> str:
+    flat = " ".join(body.split())
+    return flat if len(flat) <= 200 else f"{flat[:200]}…"

@@ -1,0 +1,46 @@
+"""Times as the Prefect API writes them, and back. Nothing here reads a clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+def parse(text: str) -> datetime:
+    """The time in a reply. Strings do not sort: a whole second has no fraction.
+
+    Raises:
+        ValueError: the text is no ISO 8601 time with a time zone.
+    """
+    parsed = datetime.fromisoformat(text)
+    if parsed.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return parsed
+
+
+def as_utc(value: str | date | datetime) -> datetime:
+    """A configured date or time, in UTC; without a time zone it is taken as UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    elif not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    value = datetime.fromisoformat(value.isoformat())
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def text(time: datetime) -> str:
+    """The time as a filter or the pipeline state takes it, exact to the microsecond."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def from_http_date(header: str) -> datetime:
+    """The time of a `Date` header, which is cut to whole seconds and so never ahead of the server."""
+    return parsedate_to_datetime(header).astimezone(UTC)
+
+
+def floor(time: datetime, step: timedelta) -> datetime:
+    """The last multiple of `step` (since 1970) that is not after `time`."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return epoch + (time - epoch) // step * step

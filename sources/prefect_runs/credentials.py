@@ -1,0 +1,377 @@
+"""Where the Prefect server is, and how to be let in.
+
+dlt's configuration comes first; what it leaves open is taken from where Prefect's own client would take it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from dlt.common import logger
+from dlt.common.configuration.specs import CredentialsConfiguration, configspec
+from dlt.common.typing import SecretSentinel, TSecretStrValue
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from .exceptions import ConfigurationError
+from .prefect_settings import PrefectSettings, read_prefect_settings
+
+DEFAULT_URL = "http://127.0.0.1:4200/api"
+CLOUD_FORM = "https://api.prefect.cloud/api/accounts/<account id>/workspaces/<workspace id>"
+
+# what `dlt init` writes for a value that the user is to fill in
+PLACEHOLDER = "<configure me>"
+
+# prefect/client/base.py drops these with a warning, for it sets them itself
+PROTECTED_HEADERS = frozenset({"user-agent", "prefect-csrf-token", "prefect-csrf-client"})
+
+# first path segment of the pages of both user interfaces of 3.x, and of the API's own documentation
+_UI_PAGE = re.compile(
+    "artifacts|automations|blocks|concurrency-limits(-v2)?|dashboard|deployments|docs|events|flow-runs|flows|"
+    "login|notifications|runs|settings|variables|work-pools|work-queues"
+)
+
+LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1", "::1", "localhost"})
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# checked here because the HTTP library shows a header that it refuses, secret or not, in its exception
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+
+_CLOUD_HOST = re.compile(r"(?:api|app)\.(?P<domain>(?:[\w-]+\.)?prefect\.(?:cloud|dev))")
+# the API's path is plural, the browser's singular
+_WORKSPACE_PATH = re.compile(r"(?P<prefix>.*)/accounts?/(?P<account>[\w-]+)/workspaces?/(?P<workspace>[\w-]+)(?:/.*)?")
+_API_PATH = re.compile(r"(?P<api>(?:/.*)?/api)(?:/docs|/redoc|/openapi\.json|/health)?")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+TSecretHeaders = Annotated[dict[str, str], SecretSentinel]
+
+
+class PrefectAuth(AuthBase):
+    """Sets ``Authorization`` and the custom headers when a request is sent.
+
+    Custom headers go this way, and not through the client's headers, because dlt logs those at DEBUG level.
+    As in Prefect's client, a custom ``Authorization`` beats the key.
+    """
+
+    def __init__(self, authorization: str | None, headers: Mapping[str, str]) -> None:
+        self._authorization = authorization
+        self._headers = dict(headers)
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """The request with its headers set."""
+        if self._authorization:
+            request.headers["Authorization"] = self._authorization
+        request.headers.update(self._headers)
+        return request
+
+    def __repr__(self) -> str:
+        scheme = self._authorization.partition(" ")[0] if self._authorization else "without a key"
+        return f"<PrefectAuth {scheme}>"
+
+
+@dataclass(frozen=True, repr=False)
+class Connection:
+    """A server and everything a client needs to talk to it; its repr shows no secret.
+
+    Attributes:
+        url: API root without user info and without a trailing slash.
+        auth: What lets requests in, custom headers included; ``None`` for an open server.
+        headers: The custom headers, already part of ``auth``.
+        verify: What ``requests`` calls ``verify``: a flag, or the path of the certificates to trust.
+        workspace: Short name of the server or Cloud workspace, made from the URL.
+    """
+
+    url: str
+    auth: AuthBase | None
+    headers: dict[str, str]
+    verify: bool | str
+    workspace: str
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether the URL is that of a workspace, which self-hosted servers do not have."""
+        return _WORKSPACE_PATH.fullmatch(urlsplit(self.url).path) is not None
+
+    def __repr__(self) -> str:
+        return (
+            f"Connection(url={self.url!r}, auth={self.auth!r}, headers={sorted(self.headers)!r}, "
+            f"verify={self.verify!r}, workspace={self.workspace!r})"
+        )
+
+
+@configspec
+class PrefectCredentials(CredentialsConfiguration):
+    """How to reach a Prefect server; every field may stay unset, and a URL alone stands for all of them.
+
+    Attributes:
+        api_url: URL of the API, or of any page of the user interface. Keep passwords out of it:
+            dlt records this value in its traces.
+        api_key: Prefect Cloud API key.
+        auth_string: ``user:password`` of a self-hosted server; beats the key.
+        custom_headers: Headers for a proxy in front of the server, such as Cloudflare Access's.
+        ca_file: Certificates to trust, PEM.
+        verify_tls: ``False`` accepts every certificate.
+    """
+
+    api_url: str | None = None
+    api_key: TSecretStrValue | None = None
+    auth_string: TSecretStrValue | None = None
+    custom_headers: TSecretHeaders | None = None
+    ca_file: str | None = None
+    verify_tls: bool | None = None
+
+    def parse_native_representation(self, native_value: Any) -> None:
+        """Accept ``credentials="http://127.0.0.1:4200/api"``.
+
+        Raises:
+            ValueError: The value is no text; dlt then goes on field by field.
+        """
+        if not isinstance(native_value, str):
+            raise ValueError(f"credentials are a URL or a table of fields, not {type(native_value).__name__}")
+        self.api_url = native_value
+
+    def __str__(self) -> str:
+        return f"PrefectCredentials(api_url={_shown(_set(self.api_url) or '')!r})"
+
+    __repr__ = __str__
+
+    def connection(self, prefect: PrefectSettings | None = None) -> Connection:
+        """What these credentials and Prefect's own settings come to.
+
+        Args:
+            prefect: Prefect's settings; read from this process's environment and folders by default.
+
+        Raises:
+            ConfigurationError: The URL, a header, a file or Prefect's settings cannot be used as they are.
+        """
+        prefect = prefect if prefect is not None else _prefect_settings_here()
+        own_url = _set(self.api_url)
+        url = api_url(own_url or _set(prefect.api_url) or DEFAULT_URL)
+        if own_url:
+            prefect = _for_host(url, prefect)
+        headers = _usable_headers(prefect.custom_headers if self.custom_headers is None else self.custom_headers)
+        authorization = self._authorization(prefect)
+        return Connection(
+            url=url,
+            auth=PrefectAuth(authorization, headers) if authorization or headers else None,
+            headers=headers,
+            verify=self._verify(prefect, url),
+            workspace=workspace_name(url),
+        )
+
+    def _authorization(self, prefect: PrefectSettings) -> str | None:
+        """Value of the header: dlt's before Prefect's, then user info of the URL, auth string, key.
+
+        The three belong together: a key in dlt's configuration is not beaten by an auth string in Prefect's.
+        """
+        own_url = _set(self.api_url)
+        prefect_url = None if own_url else _set(prefect.api_url)
+        return (
+            _basic(_user_info(own_url) or _set(self.auth_string))
+            or _bearer(_set(self.api_key))
+            or _basic(_user_info(prefect_url) or _set(prefect.api_auth_string))
+            or _bearer(_set(prefect.api_key))
+        )
+
+    def _verify(self, prefect: PrefectSettings, url: str) -> bool | str:
+        # a CA file in dlt's configuration asks for a check, whatever Prefect's settings skip
+        own_ca_file = _set(self.ca_file)
+        asked = self.verify_tls or own_ca_file
+        if self.verify_tls is False or (not asked and prefect.tls_insecure_skip_verify):
+            return False
+        ca_file = own_ca_file or _set(prefect.ssl_cert_file)
+        if ca_file and url.startswith("https:") and not os.path.exists(ca_file):
+            raise ConfigurationError(f"the certificate file {ca_file} does not exist: correct or unset ca_file")
+        return ca_file or True
+
+
+def _prefect_settings_here() -> PrefectSettings:
+    # not Path.home(): it raises for a user without a home folder, as containers have
+    return read_prefect_settings(os.environ, Path.cwd(), Path(os.path.expanduser("~")))
+
+
+def _set(value: str | None) -> str | None:
+    """The text, or ``None`` for a blank and for what ``dlt init`` left to be filled in."""
+    # a secret that was read from a file often ends in a line break; other blanks may belong to a password
+    text = (value or "").strip("\r\n")
+    return None if text.strip() in ("", PLACEHOLDER) else text
+
+
+def _for_host(url: str, prefect: PrefectSettings) -> PrefectSettings:
+    """Prefect's settings as far as they may be used for a URL which is not theirs.
+
+    A key goes to the host it was configured for and to no other. Without a URL beside it, it was configured
+    for whatever dlt's configuration names.
+    """
+    theirs = _set(prefect.api_url)
+    if not theirs or _host(url) == _host(theirs):
+        return prefect
+    if prefect.api_key or prefect.api_auth_string or prefect.custom_headers:
+        logger.warning(
+            f"Prefect's settings are for the host {_host(theirs)}: their key, auth string and headers "
+            f"are not sent to {_host(url)}. What {_host(url)} asks for belongs into dlt's secrets."
+        )
+    return replace(prefect, api_key=None, api_auth_string=None, custom_headers={}, tls_insecure_skip_verify=False)
+
+
+def _host(text: str) -> str:
+    try:
+        host = urlsplit(api_url(text)).hostname or ""
+    except ConfigurationError:
+        return "(not understood)"
+    return "localhost" if host in LOOPBACK else host
+
+
+def _basic(auth_string: str | None) -> str | None:
+    if not auth_string:
+        return None
+    return "Basic " + base64.b64encode(auth_string.encode()).decode("ascii")
+
+
+def _bearer(key: str | None) -> str | None:
+    if not key:
+        return None
+    key = key.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise ConfigurationError("the API key holds a space, a line break or another sign that no key has")
+    return f"Bearer {key}"
+
+
+def _usable_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The custom headers without those that Prefect's client refuses as well."""
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError("custom_headers is not a table of names and texts")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError("a custom header has a name that HTTP does not allow")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ConfigurationError(f"the custom header {name} is not a text of one line in Latin letters")
+    protected = sorted(name for name in headers if name.lower() in PROTECTED_HEADERS)
+    if protected:
+        logger.warning(f"custom headers that the client sets itself are ignored: {', '.join(protected)}")
+    return {name: value.strip() for name, value in headers.items() if name not in protected}
+
+
+def api_url(text: str) -> str:
+    """The API root that a URL of the API or of the user interface means; user info, query and fragment go.
+
+    Args:
+        text: What the user configured or copied from the browser.
+
+    Raises:
+        ConfigurationError: The URL means no API root; the message proposes one that does.
+    """
+    parts = _split(text)
+    cloud = _CLOUD_HOST.fullmatch(parts.hostname or "")
+    path = re.sub(r"/+", "/", parts.path).rstrip("/")
+    if cloud:
+        return _cloud_url(f"https://api.{cloud['domain']}/api", path, text)
+    return _origin(parts) + _api_path(path, _origin(parts))
+
+
+def _cloud_url(root: str, path: str, text: str) -> str:
+    match = _WORKSPACE_PATH.fullmatch(path)
+    if not match:
+        raise ConfigurationError(f"{_shown(text)} names no Prefect Cloud workspace: set {CLOUD_FORM}")
+    return f"{root}/accounts/{match['account']}/workspaces/{match['workspace']}"
+
+
+def _api_path(path: str, origin: str) -> str:
+    """The path of the API on a host which is not Prefect Cloud's."""
+    workspace = _WORKSPACE_PATH.fullmatch(path)
+    if workspace and workspace["prefix"].endswith("/api"):
+        return f"{workspace['prefix']}/accounts/{workspace['account']}/workspaces/{workspace['workspace']}"
+    if match := _API_PATH.fullmatch(path):
+        return match["api"]
+    segments = path.split("/")[1:]
+    if not segments or _UI_PAGE.fullmatch(segments[0]):
+        return "/api"
+    known = (i for i, segment in enumerate(segments) if segment == "api" or _UI_PAGE.fullmatch(segment))
+    kept = next(known, len(segments))
+    proposal = "/".join([origin, *segments[:kept], "api"])
+    raise ConfigurationError(f"{origin}{path} is not the URL of a Prefect API: did you mean {proposal} ?")
+
+
+def _split(text: str) -> SplitResult:
+    """The parts of an ``http`` or ``https`` URL with a host.
+
+    Raises:
+        ConfigurationError: It is something else. No message holds user info.
+    """
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise ConfigurationError(f"{_shown(text)} has no scheme: did you mean {_with_scheme(text)} ?")
+    if scheme.lower() not in DEFAULT_PORTS:
+        raise ConfigurationError(f"{_shown(text)} is not an http:// or https:// URL")
+    try:
+        parts = urlsplit(f"{scheme.lower()}://{rest}")
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    # an unescaped "/", "#" or "?" in a password ends the host early: what follows must not become a path
+    misread = "@" in rest and host and ("@" not in parts.netloc or "@" in parts.path)
+    if not host or re.search(r"\s", host) or misread:
+        hint = "; percent-encode the signs / # ? @ in a user name or password" if "@" in rest else ""
+        raise ConfigurationError(f"{_shown(text)} is not a URL with a host and a valid port{hint}")
+    return parts
+
+
+def _with_scheme(text: str) -> str:
+    shown = _shown(text)
+    scheme = "https" if _CLOUD_HOST.match(shown) else "http"
+    try:
+        return api_url(f"{scheme}://{shown}")
+    except ConfigurationError:
+        return f"{scheme}://{shown}"
+
+
+def _shown(text: str) -> str:
+    """A URL as a message may show it: without user info, query and fragment, even when it is malformed."""
+    scheme, separator, _ = text.partition("://")
+    rest = text.removeprefix(scheme + separator) if separator else text
+    visible = re.split(r"[?#]", rest.rpartition("@")[2])[0]
+    return f"{scheme}{separator}{visible}" if separator and re.fullmatch(r"[\w+.-]+", scheme) else visible
+
+
+def _origin(parts: SplitResult) -> str:
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _user_info(text: str | None) -> str | None:
+    """``user:password`` of a URL, decoded; a user alone has an empty password, as HTTP clients take it."""
+    if not text:
+        return None
+    user_info, separator, _ = _split(text).netloc.rpartition("@")
+    user, _, password = user_info.partition(":")
+    return f"{unquote(user)}:{unquote(password)}" if separator and user_info.strip(":") else None
+
+
+def workspace_name(url: str) -> str:
+    """Short name of what an API root serves: ``host:port``, or for Prefect Cloud the host and two short ids.
+
+    Args:
+        url: What ``api_url`` returns.
+    """
+    parts = urlsplit(url)
+    prefix = parts.path
+    ids: list[str] = []
+    if match := _WORKSPACE_PATH.fullmatch(parts.path):
+        prefix = match["prefix"]
+        ids = [_short(match["account"]), _short(match["workspace"])]
+    return "/".join([parts.netloc + prefix.removesuffix("/api"), *ids])
+
+
+def _short(name: str) -> str:
+    # the first block of both ids tells workspaces apart as well as the whole does, and fits a column
+    return name[:8] if _UUID.fullmatch(name) else name

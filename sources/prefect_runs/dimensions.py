@@ -1,0 +1,21 @@
+"""The small tables: flows, deployments, work pools, work queues. Read whole at every sync.
+
+A deployment's `updated` stands still when a schedule is added, and a queue's when it is polled, so nothing less
+than reading them all is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .client import PrefectClient
+from .paging import Body, Row, overlapping
+
+# orders that the API offers; work pools and queues have none to ask for
+SORTS = {"flows": "NAME_ASC", "deployments": "NAME_ASC"}
+
+
+def dimension(client: PrefectClient, name: str) -> Iterator[list[Row]]:
+    """Pages of all rows of one dimension."""
+    body: Body = {"sort": SORTS[name]} if name in SORTS else {}
+    return overlapping(lambda offset: client.page(f"/{name}/filter", {**body, "offset": offset}))

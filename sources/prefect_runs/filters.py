@@ -1,0 +1,78 @@
+"""The user's filters and a read's own bounds, as the body of a `/filter`, `/count` or `/history` request."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+from dlt.common.json import json
+
+from .clock import parse, text
+from .paging import Body
+from .settings import RunFilters
+
+
+def body(filters: RunFilters, kind: str, own: Body) -> Body:
+    """The request body for runs of `kind` (`flow_runs` or `task_runs`) that match `filters` and `own`.
+
+    Args:
+        own: conditions on the runs' own columns, such as `{"end_time": {"after_": …}}`.
+    """
+    own = dict(own)
+    _narrow_state_types(filters, own)
+    _narrow_start(filters, own)
+    result: Body = {kind: own} if own else {}
+    tags = _without_none({"any_": filters.tags_any, "all_": filters.tags_all})
+    if tags:
+        result["flow_runs"] = {**result.get("flow_runs", {}), "tags": tags}
+    if filters.flow_names:
+        result["flows"] = {"name": {"any_": filters.flow_names}}
+    if filters.deployments:
+        result["deployments"] = _deployments(filters.deployments)
+    return result
+
+
+def scope(filters: RunFilters, workspace: str) -> str:
+    """A short text that differs when other runs are asked for: then what is loaded must be read anew."""
+    asked = json.dumps([workspace, {**dict(filters), "start_date": str(filters.start)}], sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def _narrow_state_types(filters: RunFilters, own: Body) -> None:
+    types = _without_none({"any_": filters.state_types, "not_any_": filters.exclude_state_types})
+    if not types:
+        return
+    wanted = own.get("state", {}).get("type", {})
+    if "any_" in wanted and "any_" in types:
+        types["any_"] = [name for name in wanted["any_"] if name in types["any_"]]
+    own["state"] = {"type": {**wanted, **types}}
+
+
+def _narrow_start(filters: RunFilters, own: Body) -> None:
+    if filters.start is None:
+        return
+    expected = own.get("expected_start_time", {})
+    if "after_" not in expected or parse(expected["after_"]) < filters.start:
+        own["expected_start_time"] = {**expected, "after_": text(filters.start)}
+
+
+def _deployments(names_or_ids: list[str]) -> dict[str, Any]:
+    ids = [value for value in names_or_ids if _is_id(value)]
+    names = [value for value in names_or_ids if not _is_id(value)]
+    by_id, by_name = {"id": {"any_": ids}}, {"name": {"any_": names}}
+    if ids and names:
+        return {"operator": "or_", **by_id, **by_name}
+    return by_id if ids else by_name
+
+
+def _is_id(value: str) -> bool:
+    try:
+        uuid.UUID(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}

@@ -1,0 +1,57 @@
+"""The server's own counts per hour of expected start and present state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+from .clock import floor, parse, text
+from .exceptions import UnexpectedReply
+from .filters import body
+from .paging import Row
+from .progress import State
+from .run_reader import RunReader
+from .settings import HISTORY_INTERVAL, HISTORY_INTERVALS, ReadSettings, RunFilters
+from .windows import Window
+
+
+def history_window(
+    state: State, ceiling: datetime, settings: ReadSettings, oldest: Callable[[], datetime | None]
+) -> Window:
+    """Whole hours up to the horizon: from the oldest run at first, then the trailing hours before the last read.
+
+    Args:
+        state: `until` is the ceiling of the last read.
+        oldest: asks for the expected start of the oldest run.
+    """
+    since = parse(state["until"]) - timedelta(hours=settings.history_hours) if "until" in state else oldest()
+    return _whole_hours(since or ceiling, ceiling, settings.horizon)
+
+
+def _whole_hours(since: datetime, ceiling: datetime, horizon: timedelta) -> Window:
+    return Window(floor(since, HISTORY_INTERVAL), floor(ceiling + horizon, HISTORY_INTERVAL) + HISTORY_INTERVAL)
+
+
+def history_counts(reader: RunReader, filters: RunFilters, window: Window) -> Iterator[list[Row]]:
+    """Rows of one hour and state each, a request at a time; an hour without runs gives one row marked `emptied`."""
+    for part in window.parts(HISTORY_INTERVAL * HISTORY_INTERVALS):
+        yield [row for interval in _intervals(reader, filters, part) for row in _rows(interval)]
+
+
+def _intervals(reader: RunReader, filters: RunFilters, window: Window) -> list[Row]:
+    path = f"/{reader.kind.name}/history"
+    asked = {
+        **body(filters, reader.kind.name, {}),
+        "history_start": text(window.start),
+        "history_end": text(window.end),
+        "history_interval_seconds": HISTORY_INTERVAL.total_seconds(),
+    }
+    reply = reader.client.post(path, asked)
+    if not isinstance(reply, list) or not all(isinstance(item, dict) and "states" in item for item in reply):
+        raise UnexpectedReply(f"POST {path} answered {str(reply)[:200]} where intervals with states were due")
+    return reply
+
+
+def _rows(interval: Row) -> list[Row]:
+    span = {"interval_start": interval["interval_start"], "interval_end": interval["interval_end"]}
+    return [{**span, **state} for state in interval["states"]] or [{**span, "emptied": True}]

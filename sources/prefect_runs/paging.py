@@ -1,0 +1,134 @@
+"""Paging that loses no row: by value where a value can be asked for, by overlapping offsets where not.
+
+An offset alone loses rows: those that are deleted, retried or started between two pages move the others,
+and PostgreSQL gives rows of one timestamp in a different order to each page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .clock import MICROSECOND, parse, text
+from .exceptions import ServerUnavailable
+
+Row = dict[str, Any]
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of one reply, and whether the server may have more behind them."""
+
+    rows: list[Row]
+    full: bool
+
+
+@dataclass(frozen=True)
+class Key:
+    """The column that pages are cut by, with the sort that orders it."""
+
+    column: str
+    sort: str
+    descending: bool = False
+
+
+ENDED = Key("end_time", "END_TIME_DESC", descending=True)
+EXPECTED = Key("expected_start_time", "EXPECTED_START_TIME_ASC")
+
+# reads a page: sort, filter of the run's own columns, offset
+ReadPage = Callable[[str, Body, int], Page]
+
+# times a list may move under an offset read before it is given up
+MOVES = 50
+
+
+def keyset(read: ReadPage, key: Key, low: datetime | None, high: datetime | None) -> Iterator[list[Row]]:
+    """Pages of the rows with `low <= key <= high`, each row once, in the order of the key.
+
+    The next page starts at the last page's edge, which is read again: other rows may share it. A row that
+    changes its key while the pages are read may come twice or not at all, and such a change is later than
+    the sync's ceiling, so the next sync has it.
+    """
+    at_edge: set[str] = set()
+    while True:
+        page = read(key.sort, {key.column: bounds(low, high)}, 0)
+        fresh = [row for row in page.rows if row["id"] not in at_edge]
+        if fresh:
+            yield fresh
+        if not page.full:
+            return
+        edge = parse(page.rows[-1][key.column])
+        tied = parse(page.rows[0][key.column]) == edge
+        if tied:
+            seen = at_edge | {row["id"] for row in page.rows}
+            yield from ties(read, key, edge, seen)
+            at_edge = set()
+        else:
+            at_edge = {row["id"] for row in page.rows if parse(row[key.column]) == edge}
+        step = MICROSECOND if tied else 0 * MICROSECOND
+        if key.descending:
+            high = edge - step
+        else:
+            low = edge + step
+
+
+def bounds(low: datetime | None, high: datetime | None) -> dict[str, str]:
+    """The API's inclusive range filter, exact to the microsecond; nulls are outside any range."""
+    range_: dict[str, str] = {}
+    if low is not None:
+        range_["after_"] = text(low)
+    if high is not None:
+        range_["before_"] = text(high)
+    return range_
+
+
+def ties(read: ReadPage, key: Key, at: datetime, seen: set[str]) -> Iterator[list[Row]]:
+    """Pages of the rows whose key is exactly `at` and whose id is not in `seen`: more than a page of them.
+
+    Ids are unique, so their order is the same on every page, whatever the database.
+    """
+    for rows in overlapping(lambda offset: read("ID_DESC", {key.column: bounds(at, at)}, offset)):
+        fresh = [row for row in rows if row["id"] not in seen]
+        if fresh:
+            yield fresh
+
+
+def overlapping(
+    read: Callable[[int], Page], same_place: Callable[[list[Row]], int] = lambda rows: 1
+) -> Iterator[list[Row]]:
+    """Pages of an ordered list that can only be read by offset, each row once.
+
+    Each page begins with rows of the page before; where none of them is there, rows in front were removed
+    and the read steps back until it meets one. `same_place` tells how many rows at a page's end belong to
+    one place of the order and so are read again together.
+
+    Raises:
+        ServerUnavailable: the list moves faster than it can be read.
+    """
+    seen: set[str] = set()
+    offset, stride, moves = 0, 0, 0
+    while True:
+        page = read(offset)
+        fresh = [row for row in page.rows if row["id"] not in seen]
+        if offset and len(fresh) == len(page.rows):
+            moves += 1
+            if moves > MOVES:
+                raise ServerUnavailable("a list changed faster than it could be paged; try again later")
+            offset = max(0, offset - max(stride, 1))
+            continue
+        if fresh:
+            seen.update(row["id"] for row in fresh)
+            yield fresh
+        if not page.full:
+            return
+        stride = max(len(page.rows) - same_place(page.rows), 1)
+        offset += stride
+
+
+def same_end(rows: list[Row]) -> int:
+    """Rows at the end of a page that share its last `end_time`; all of them when the whole page does."""
+    edge = rows[-1]["end_time"]
+    return sum(1 for row in rows if row["end_time"] == edge)

@@ -1,0 +1,81 @@
+"""How far a resource came: what its pipeline state remembers besides the watermark, and the plan made from it.
+
+The pipeline state is saved with the rows it describes, so a killed sync goes on where the last load stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from .clock import parse, text
+from .windows import Window
+
+State = dict[str, Any]
+"""Keys: `scope`, `snapshot` {ceiling, position, end} while the first load is unfinished, `events`, `torn`; for
+state history also `watermark` and `again`."""
+
+# where a resource's pipeline state keeps it; dlt keeps the watermark of the runs beside it
+STATE_KEY = "progress"
+
+
+class Cursor(Protocol):
+    """The watermark of one resource; `dlt.sources.incremental` is one."""
+
+    @property
+    def start_value(self) -> datetime | None:
+        """The watermark at the sync's start; None before the first load."""
+
+    def advance(self, last_value: datetime) -> object:
+        """Move the watermark to `last_value`, when what came before it was read in full."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one resource reads in one sync.
+
+    A first load reads `window` (its rest) of expected start times; `since` is then None. A later sync reads what
+    changed at `since` or after. `ceiling` becomes the watermark.
+    """
+
+    ceiling: datetime
+    start_value: datetime | None = None
+    since: datetime | None = None
+    window: Window | None = None
+
+
+class StateCursor:
+    """A watermark kept in a resource's state, for resources whose own rows have no `updated`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    @property
+    def start_value(self) -> datetime | None:
+        """The watermark at the sync's start."""
+        value = self._state.get("watermark")
+        return parse(value) if value else None
+
+    def advance(self, last_value: datetime) -> None:
+        """Move the watermark."""
+        self._state["watermark"] = text(last_value)
+
+
+def snapshot_state(ceiling: datetime, rest: Window) -> State:
+    """What is remembered of an unfinished first load."""
+    return {"ceiling": text(ceiling), "position": text(rest.start), "end": text(rest.end)}
+
+
+def snapshot_plan(state: State) -> Plan:
+    """The plan that goes on with an unfinished first load."""
+    return Plan(parse(state["ceiling"]), window=Window(parse(state["position"]), parse(state["end"])))
+
+
+def unfinished(pipeline_state: State) -> bool:
+    """Whether a pipeline's state has a first load that stopped after a chunk: run the pipeline again."""
+    return any(
+        "snapshot" in resource.get(STATE_KEY, {})
+        for source in pipeline_state.get("sources", {}).values()
+        for resource in source.get("resources", {}).values()
+    )

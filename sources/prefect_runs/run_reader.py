@@ -1,0 +1,123 @@
+"""The reads of runs that a sync is made of: what ended, what is open, runs by id, runs by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+
+from .client import PrefectClient
+from .clock import parse
+from .filters import body
+from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
+from .read_ahead import batches, read_ahead
+from .settings import STATE_TYPES, TERMINAL_STATE_TYPES, RunFilters
+from .windows import Window
+
+IN_FLIGHT_STATE_TYPES = [name for name in STATE_TYPES if name not in TERMINAL_STATE_TYPES]
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """What differs between flow runs and task runs in the API."""
+
+    name: str
+    one: str
+    event_prefix: str
+    ends_filterable_since: tuple[int, ...]
+    """First server version whose filter knows the runs' `end_time`."""
+
+    @property
+    def run_column(self) -> str:
+        """Name of the column that holds such a run's id elsewhere."""
+        return f"{self.one}_run_id"
+
+
+FLOW_RUN = RunKind("flow_runs", "flow", "prefect.flow-run.", (3, 0, 4))
+TASK_RUN = RunKind("task_runs", "task", "prefect.task-run.", (3, 6, 22))
+
+
+class RunReader:
+    """Reads runs of one kind from one server, with the user's filters. Every read is complete or raises."""
+
+    def __init__(
+        self, client: PrefectClient, kind: RunKind, filters: RunFilters, server: tuple[int, ...] | None
+    ) -> None:
+        self.client = client
+        self.kind = kind
+        self._filters = filters
+        self._end_filterable = server is None or server >= kind.ends_filterable_since
+
+    def ended(self, since: datetime) -> Iterator[list[Row]]:
+        """Pages of the runs whose `end_time` is `since` or later, newest first."""
+        if self._end_filterable:
+            yield from keyset(self._read_page, ENDED, since, None)
+            return
+        # without a filter on end_time the newest ends are a list that grows in front; a run that was
+        # started has an end_time once it is terminal, so none sorts as null
+        started = {"state": {"type": {"any_": list(TERMINAL_STATE_TYPES)}}, "start_time": {"is_null_": False}}
+        pages = overlapping(lambda offset: self._read_page(ENDED.sort, started, offset), same_end)
+        for rows in pages:
+            yield [row for row in rows if (_ended(row) or since) >= since]
+            if (oldest := _ended(rows[-1])) and oldest < since:
+                return
+
+    def open(self, window: Window) -> Iterator[list[Row]]:
+        """Pages of the runs expected in `window` that have no `end_time`.
+
+        Those are all runs in flight, all without a state, and (servers before 3.6.14) those that ended before
+        they started, which never get an `end_time`.
+        """
+        return chain.from_iterable(self._keyset_expected(window, own) for own in self._open_conditions())
+
+    def _open_conditions(self) -> list[Body]:
+        if self._end_filterable:
+            return [{"end_time": {"is_null_": True}}]
+        not_started = {"start_time": {"is_null_": True}}
+        started = {"start_time": {"is_null_": False}, "state": {"type": {"any_": IN_FLIGHT_STATE_TYPES}}}
+        return [not_started, started]
+
+    def expected(self, window: Window) -> list[list[Row]]:
+        """All pages of the runs expected in `window`."""
+        return list(self._keyset_expected(window, {}))
+
+    def count(self, window: Window) -> int:
+        """How many runs are expected in `window`."""
+        own = {"expected_start_time": {"after_": window.start.isoformat(), "before_": window.last.isoformat()}}
+        return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, own)))
+
+    def oldest(self) -> datetime | None:
+        """The expected start of the oldest run, or None where there is no run."""
+        rows = self._read_page(EXPECTED.sort, {"expected_start_time": {}}, 0, limit=1).rows
+        return parse(rows[0]["expected_start_time"]) if rows else None
+
+    def by_ids(self, ids: Iterable[str]) -> Iterator[list[Row]]:
+        """Pages of the runs with these ids; ids that the server does not have are missing from them."""
+        calls = (self._id_call(batch) for batch in batches(sorted(set(ids)), self.client.page_size))
+        return read_ahead(calls, self.client.connections)
+
+    def _id_call(self, ids: list[str]) -> Callable[[], list[Row]]:
+        def read() -> list[Row]:
+            rows: list[Row] = []
+            for page in overlapping(lambda offset: self._read_page("ID_DESC", {"id": {"any_": ids}}, offset)):
+                rows.extend(page)
+                if len(rows) == len(ids):
+                    break
+            return rows
+
+        return read
+
+    def _keyset_expected(self, window: Window, own: Body) -> Iterator[list[Row]]:
+        def read(sort: str, bounds: Body, offset: int) -> Page:
+            return self._read_page(sort, {**own, **bounds}, offset)
+
+        return keyset(read, EXPECTED, window.start, window.last)
+
+    def _read_page(self, sort: str, own: Body, offset: int, limit: int | None = None) -> Page:
+        asked = {**body(self._filters, self.kind.name, own), "sort": sort, "offset": offset}
+        return self.client.page(f"/{self.kind.name}/filter", asked, limit)
+
+
+def _ended(row: Row) -> datetime | None:
+    return parse(row["end_time"]) if row["end_time"] else None

@@ -1,0 +1,146 @@
+"""One server for the length of one sync: what its resources share.
+
+Nothing is asked of the server before the first resource is read, so a source can be made and inspected offline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+
+from .change_capture import ChangeCapture
+from .client import PrefectClient
+from .clock import text
+from .credentials import Connection
+from .events import EventFeed
+from .filters import scope
+from .history_counts import history_counts, history_window
+from .known import Known
+from .paging import Row
+from .progress import State
+from .run_reader import FLOW_RUN, TASK_RUN, RunReader
+from .settings import ReadSettings, RunFilters
+from .state_history import StateHistory
+from .tally import Tally
+
+KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
+
+
+class Server:
+    """The client of one server, one change capture for each kind of run, and the tally of a sync."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        workspace: str | None,
+        filters: RunFilters,
+        settings: ReadSettings,
+        known: Known | None,
+    ) -> None:
+        self.workspace = workspace or connection.workspace
+        self.client = PrefectClient(connection, settings.connections, settings.requests_per_minute, settings.page_size)
+        self.tally = Tally()
+        self._filters = filters
+        self._settings = settings
+        self._known = known
+        self._scope = scope(filters, self.workspace)
+        self._captures: dict[str, ChangeCapture] = {}
+        self._being_read: set[str] = set()
+
+    @cached_property
+    def version(self) -> str | None:
+        """The server's version; None on Prefect Cloud. The first request of every sync."""
+        version = self.client.version()
+        assert self.client.clock is not None
+        self._ceiling = self.client.clock
+        return version
+
+    @property
+    def ceiling(self) -> datetime:
+        """The server's time when this sync began: what changes later belongs to the next one."""
+        _ = self.version
+        return self._ceiling
+
+    def capture(self, runs: str) -> ChangeCapture:
+        """The change capture of `flow_runs` or `task_runs`."""
+        if runs not in self._captures:
+            kind = KINDS[runs]
+            self._captures[runs] = ChangeCapture(
+                self._reader(runs),
+                EventFeed(self.client, kind.event_prefix),
+                self._settings,
+                self._scope,
+                lambda: self.ceiling,
+                self._known,
+                self.tally,
+            )
+        return self._captures[runs]
+
+    def history(self, runs: str) -> StateHistory:
+        """The state history of `flow_runs` or `task_runs`."""
+        return StateHistory(self.capture(runs), self.tally)
+
+    def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
+        """Pages of the server's own counts; `state` remembers up to when they were read."""
+        if state.get("scope") != self._scope:
+            state.clear()
+        reader = self._reader(runs)
+        window = history_window(state, self.ceiling, self._settings, reader.oldest)
+        yield from history_counts(reader, self._filters, window)
+        state.update(scope=self._scope, until=text(self.ceiling))
+
+    @contextmanager
+    def reading(self, resource: str) -> Iterator[None]:
+        """Marks that `resource` is being read, for those that wait for it."""
+        self._being_read.add(resource)
+        try:
+            yield
+        finally:
+            self._being_read.discard(resource)
+
+    def others_read(self, *resources: str) -> Iterator[None]:
+        """Yields None while one of `resources` (or any, when none is named) is being read.
+
+        dlt reads resources in turns; None tells it that this one waits. A resource that is not selected is never
+        waited for, and in dlt's `fifo` mode all before have ended.
+        """
+        while self._being_read.intersection(resources) if resources else self._being_read:
+            yield None
+
+    def loaded(self, resource: str, rows: list[Row]) -> list[Row]:
+        """`rows`, counted as loaded."""
+        self.tally.loaded(resource, len(rows))
+        return rows
+
+    def sync_row(self) -> Row:
+        """What this sync did so far, as a row of `syncs`."""
+        return {
+            "server_url": self.client.connection.url,
+            "server_version": self.version,
+            "window_start": text(self.tally.since) if self.tally.since else None,
+            "window_end": text(self.ceiling),
+            "finished_at": text(self.client.clock or self.ceiling),
+            "requests": self.client.requests_sent,
+            "rows_read": self.tally.rows_read.total(),
+            "rows_changed": self.tally.rows_loaded.total(),
+            "resources": self.tally.resources(),
+            "whole": not self.tally.gaps,
+            "gaps": self.tally.gaps,
+        }
+
+    def _reader(self, runs: str) -> RunReader:
+        return RunReader(self.client, KINDS[runs], self._filters, _numbers(self.version))
+
+
+def _numbers(version: str | None) -> tuple[int, ...] | None:
+    """The version's leading numbers, to compare by; None (the newest is assumed) where there are none."""
+    numbers = []
+    for part in (version or "").split(".")[:3]:
+        digits = re.match(r"\d+", part)
+        if digits is None:
+            break
+        numbers.append(int(digits[0]))
+    return tuple(numbers) or None

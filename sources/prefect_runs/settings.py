@@ -1,0 +1,109 @@
+"""What can be configured, with its defaults and their reasons."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from dlt.common.configuration import configspec
+from dlt.common.configuration.specs import BaseConfiguration
+
+from .clock import as_utc
+from .exceptions import ConfigurationError
+
+# runs whose state type is one of these have ended; everything else is in flight
+TERMINAL_STATE_TYPES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMINAL_STATE_TYPES)
+
+# read in one request by the history tables: more intervals than this come back cut, with status 200
+HISTORY_INTERVALS = 500
+HISTORY_INTERVAL = timedelta(hours=1)
+
+# windows of the snapshot hold at most this many runs: four of them in memory are a few MB
+ROWS_PER_WINDOW = 2_000
+
+# run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
+# pipeline state must stay a few kB, and what falls out of this list is found by `verify`
+REMEMBERED_RUNS = 20
+
+
+@configspec
+class ReadSettings(BaseConfiguration):
+    """How the server is read; section ``[sources.prefect_runs.settings]``."""
+
+    lookback_minutes: float = 10.0
+    """How far before the watermark each sync reads again. Task runs are recorded up to a minute and a half
+    after they ended, more under load, and PostgreSQL's `updated` can be older than the row's visibility."""
+    horizon_hours: float = 24.0
+    """How far ahead scheduled runs are read: Prefect makes up to 100 a deployment, and deletes them again."""
+    in_flight_days: float = 30.0
+    """Runs in flight that were expected longer ago are not asked for at every sync: a killed flow stays
+    RUNNING for ever, so this set only grows. When one of them ends or changes state it is found all the same."""
+    page_size: int = 200
+    """Rows a page, which is also the server's maximum unless `PREFECT_API_DEFAULT_LIMIT` was changed."""
+    connections: int = 4
+    """Reads at the same time; more do not make a server faster."""
+    requests_per_minute: int | None = None
+    """Ceiling on requests, retries included. On Prefect Cloud the account's limit is shared with the flows."""
+    chunk_rows: int | None = None
+    """Rows of the first load after which the resource stops and records how far it came; the next run of the
+    pipeline goes on there. Unset, one run loads everything."""
+    history_hours: int = 72
+    """Trailing hours that `flow_run_history` and `task_run_history` read again at every sync."""
+
+    @property
+    def lookback(self) -> timedelta:
+        """The lookback as a time span."""
+        return timedelta(minutes=self.lookback_minutes)
+
+    @property
+    def horizon(self) -> timedelta:
+        """The horizon as a time span."""
+        return timedelta(hours=self.horizon_hours)
+
+    def on_resolved(self) -> None:
+        """Refuse values with which no read could be complete."""
+        if self.page_size < 2:
+            raise ConfigurationError(f"page_size is {self.page_size}; pages need 2 rows or more to overlap")
+        if self.connections < 1:
+            raise ConfigurationError(f"connections is {self.connections}; at least 1 is needed")
+        if not 1 <= self.history_hours <= HISTORY_INTERVALS:
+            raise ConfigurationError(f"history_hours is {self.history_hours}; 1 to {HISTORY_INTERVALS} can be read")
+
+
+@configspec
+class RunFilters(BaseConfiguration):
+    """Which runs are loaded, filtered by the server; section ``[sources.prefect_runs.filters]``.
+
+    Tags, flows and deployments are those of the flow run, for task runs too (task runs outside any flow are
+    then left out); state types are each run's own.
+    """
+
+    tags_any: list[str] | None = None
+    tags_all: list[str] | None = None
+    state_types: list[str] | None = None
+    exclude_state_types: list[str] | None = None
+    flow_names: list[str] | None = None
+    deployments: list[str] | None = None
+    """Names or ids of deployments."""
+    start_date: str | None = None
+    """Runs expected to start before this time are not loaded."""
+
+    def on_resolved(self) -> None:
+        """Check state types, which the server would otherwise answer with a 422."""
+        for state_type in [*(self.state_types or []), *(self.exclude_state_types or [])]:
+            if state_type not in STATE_TYPES:
+                raise ConfigurationError(
+                    f"unknown state type {state_type!r}; Prefect's are {', '.join(STATE_TYPES)} (upper case)"
+                )
+
+    @property
+    def start(self) -> datetime | None:
+        """`start_date` as a time in UTC, or None."""
+        if self.start_date is None:
+            return None
+        try:
+            return as_utc(self.start_date)
+        except ValueError:
+            raise ConfigurationError(
+                f"start_date {self.start_date!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z"
+            ) from None

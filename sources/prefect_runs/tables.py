@@ -1,0 +1,381 @@
+"""The tables: every column with its type and meaning. dlt's schema, its hints and the docs come from here.
+
+Column names are the API's own. Columns that the API computes at read time (`estimated_run_time`,
+`estimated_start_time_delta`) change while `updated` stands still and are left out; so is what holds secrets in
+practice (`job_variables`, `pull_steps`, a state's `data`, `base_job_template`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Type = Literal["text", "timestamp", "double", "bigint", "bool", "json"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, dlt's data type, what it means."""
+
+    name: str
+    type: Type
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a resource loads, with the child tables that dlt makes of its nested columns."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    children: dict[str, Table] = field(default_factory=dict)
+
+    def hints(self) -> dict[str, dict[str, Any]]:
+        """dlt's column hints: name → schema of the column."""
+        return {
+            column.name: {
+                "name": column.name,
+                "data_type": column.type,
+                "description": column.description,
+                "nullable": column.nullable and column.name not in self.key,
+            }
+            for column in self.columns
+        }
+
+
+def _columns(*rows: tuple[str, Type, str]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+WORKSPACE = Column("workspace", "text", "Configured name of the server or Cloud workspace.", nullable=False)
+ID = Column("id", "text", "Id that Prefect gave (UUID).", nullable=False)
+CREATED = Column("created", "timestamp", "When the server made the row.")
+UPDATED = Column("updated", "timestamp", "When the server last changed the row.")
+
+STATE_DETAILS = _columns(
+    ("state_id", "text", "Id of the state that these details belong to."),
+    ("child_flow_run_id", "text", "Flow run that this task run stands for (subflow)."),
+    ("scheduled_time", "timestamp", "Time for which a SCHEDULED state asks."),
+    ("cache_key", "text", "Cache key of the task's result."),
+    ("cache_expiration", "timestamp", "When the cached result stops being valid."),
+    ("deferred", "bool", "Whether the task run was submitted to be run elsewhere."),
+    ("untrackable_result", "bool", "Whether the result could not be tracked."),
+    ("pause_timeout", "timestamp", "When a paused run fails if nobody resumes it."),
+    ("pause_reschedule", "bool", "Whether the run is suspended: it leaves its process and is scheduled again."),
+    ("pause_key", "text", "Name of the pause, so that it happens once."),
+    ("run_input_keyset", "json", "Keys under which a pause keeps the input it waits for."),
+    ("refresh_cache", "bool", "Whether the cache was to be refreshed."),
+    ("retriable", "bool", "Whether the run may be retried after this state."),
+    ("transition_id", "text", "Id of the attempt to enter this state."),
+    ("task_parameters_id", "text", "Id of the stored parameters of a deferred task run."),
+    ("traceparent", "text", "OpenTelemetry trace context."),
+    ("deployment_concurrency_lease_id", "text", "Lease on the deployment's concurrency limit."),
+)
+
+
+def _tags(owner: str) -> Table:
+    return Table(
+        f"{owner}__tags",
+        f"One row a tag of a row of {owner}.",
+        (Column("value", "text", "The tag."),),
+        (),
+    )
+
+
+def _state_details(owner: str, what: str) -> Table:
+    description = f"Details of {what}, where they say more than the run's own ids."
+    return Table(f"{owner}__state_details", description, STATE_DETAILS, ())
+
+
+RUN_STATE = _columns(
+    ("state_id", "text", "Id of the present state; null for a run without a state."),
+    ("state_type", "text", "SCHEDULED, PENDING, RUNNING, PAUSED, CANCELLING, COMPLETED, FAILED, CRASHED, CANCELLED."),
+    ("state_name", "text", "Name of the present state: free text, such as Late, AwaitingRetry, Cached."),
+    ("state_timestamp", "timestamp", "When the present state was entered."),
+    ("state_message", "text", "Message of the present state."),
+)
+
+RUN_TIMES = _columns(
+    ("run_count", "bigint", "Times the run entered RUNNING, resumes included."),
+    ("expected_start_time", "timestamp", "When the run was first due; written once."),
+    ("next_scheduled_start_time", "timestamp", "When the run is due next, while it is SCHEDULED."),
+    ("start_time", "timestamp", "When the run first entered RUNNING."),
+    ("end_time", "timestamp", "When the run entered its terminal state; null while it is in flight."),
+    ("total_run_time", "double", "Seconds spent in RUNNING, over all attempts."),
+)
+
+FLOW_RUNS = Table(
+    "flow_runs",
+    "Latest known row of each flow run. Rows stay when the server forgets them.",
+    (
+        ID,
+        WORKSPACE,
+        CREATED,
+        UPDATED,
+        *_columns(
+            ("name", "text", "Name of the flow run."),
+            ("flow_id", "text", "The flow that ran (flows.id)."),
+            ("deployment_id", "text", "The deployment it was made from (deployments.id), if any."),
+            ("deployment_version", "text", "Version of the deployment at that time."),
+            ("work_pool_id", "text", "The work pool it was given to (work_pools.id)."),
+            ("work_pool_name", "text", "Name of that work pool."),
+            ("work_queue_id", "text", "The work queue it was given to (work_queues.id)."),
+            ("work_queue_name", "text", "Name of that work queue."),
+            ("flow_version", "text", "Version of the flow's code."),
+            ("parameters", "json", "Parameters of the run."),
+            ("idempotency_key", "text", "Key under which the run was made once."),
+            ("context", "json", "Free-form context."),
+            ("empirical_policy", "json", "Retries and delays in force."),
+            ("labels", "json", "Labels (servers from 3.1.5)."),
+            ("parent_task_run_id", "text", "The task run that stands for this subflow run in its parent."),
+        ),
+        *RUN_STATE,
+        *RUN_TIMES,
+        *_columns(
+            ("auto_scheduled", "bool", "Whether a schedule made the run."),
+            ("infrastructure_document_id", "text", "Block document of the infrastructure."),
+            ("infrastructure_pid", "text", "Identifier that the infrastructure gave."),
+            ("created_by", "json", "Who or what made the run."),
+        ),
+    ),
+    ("id",),
+    {"tags": _tags("flow_runs"), "state_details": _state_details("flow_runs", "the present state")},
+)
+
+TASK_RUNS = Table(
+    "task_runs",
+    "Latest known row of each task run. Rows stay when the server forgets them.",
+    (
+        ID,
+        WORKSPACE,
+        CREATED,
+        UPDATED,
+        *_columns(
+            ("name", "text", "Name of the task run."),
+            ("flow_run_id", "text", "The flow run it belongs to (flow_runs.id); null outside any flow."),
+            ("task_key", "text", "Key of the task's code."),
+            ("dynamic_key", "text", "Tells the runs of one task in one flow run apart."),
+            ("cache_key", "text", "Cache key of the result."),
+            ("cache_expiration", "timestamp", "When the cached result stops being valid."),
+            ("task_version", "text", "Version of the task's code."),
+            ("empirical_policy", "json", "Retries and delays in force."),
+            ("labels", "json", "Labels (servers from 3.1.5)."),
+            ("task_inputs", "json", "Where the inputs came from: task runs, parameters, constants."),
+            ("flow_run_run_count", "bigint", "Attempt of the flow run in which this task run was made."),
+        ),
+        *RUN_STATE,
+        *RUN_TIMES,
+    ),
+    ("id",),
+    {"tags": _tags("task_runs"), "state_details": _state_details("task_runs", "the present state")},
+)
+
+
+def _states(run: str) -> Table:
+    name = f"{run}_run_states"
+    return Table(
+        name,
+        f"State history: one row a state that a {run} run entered. Rows never change.",
+        (
+            ID,
+            WORKSPACE,
+            *_columns(
+                (f"{run}_run_id", "text", f"The run (`{run}_runs.id`)."),
+                ("type", "text", "Type of the state, as in state_type of the run."),
+                ("name", "text", "Name of the state: free text."),
+                ("timestamp", "timestamp", "When the state was entered."),
+                ("message", "text", "Message of the state."),
+            ),
+        ),
+        ("id",),
+        {"state_details": _state_details(name, "the state")},
+    )
+
+
+FLOW_RUN_STATES = _states("flow")
+TASK_RUN_STATES = _states("task")
+
+FLOWS = Table(
+    "flows",
+    "Flows: the code that runs.",
+    (
+        ID,
+        WORKSPACE,
+        CREATED,
+        UPDATED,
+        *_columns(
+            ("name", "text", "Name of the flow."),
+            ("labels", "json", "Labels (servers from 3.1.5)."),
+        ),
+    ),
+    ("id",),
+    {"tags": _tags("flows")},
+)
+
+DEPLOYMENTS = Table(
+    "deployments",
+    "Deployments, with their schedules and tags.",
+    (
+        ID,
+        WORKSPACE,
+        CREATED,
+        UPDATED,
+        *_columns(
+            ("name", "text", "Name of the deployment, unique within its flow."),
+            ("version", "text", "Version of the deployment."),
+            ("description", "text", "Description."),
+            ("flow_id", "text", "The flow it runs (flows.id)."),
+            ("paused", "bool", "Whether its schedules are paused."),
+            ("concurrency_limit", "bigint", "Runs allowed at the same time."),
+            ("global_concurrency_limit", "json", "The concurrency limit as the server keeps it."),
+            ("concurrency_options", "json", "What happens to runs over the limit."),
+            ("parameters", "json", "Default parameters."),
+            ("parameter_openapi_schema", "json", "Schema of the parameters."),
+            ("labels", "json", "Labels (servers from 3.1.5)."),
+            ("work_queue_id", "text", "The work queue (work_queues.id; servers from 3.6.2)."),
+            ("work_queue_name", "text", "Name of the work queue."),
+            ("work_pool_name", "text", "Name of the work pool."),
+            ("last_polled", "timestamp", "When a worker last asked for its runs."),
+            ("path", "text", "Path of the code."),
+            ("entrypoint", "text", "Entry point of the flow."),
+            ("storage_document_id", "text", "Block document of the code's storage."),
+            ("infrastructure_document_id", "text", "Block document of the infrastructure."),
+            ("created_by", "json", "Who made it."),
+            ("updated_by", "json", "Who changed it last."),
+            ("status", "text", "READY or NOT_READY."),
+            ("enforce_parameter_schema", "bool", "Whether parameters are checked."),
+        ),
+    ),
+    ("id",),
+    {
+        "tags": _tags("deployments"),
+        "schedules": Table(
+            "deployments__schedules",
+            "Schedules of a deployment.",
+            _columns(
+                ("id", "text", "Id of the schedule."),
+                ("created", "timestamp", "When the schedule was made."),
+                ("updated", "timestamp", "When the schedule was changed; the deployment's own `updated` stands still."),
+                ("schedule", "json", "Interval, cron or rrule, with its time zone."),
+                ("active", "bool", "Whether it makes runs."),
+                ("max_scheduled_runs", "bigint", "Runs kept scheduled ahead, at most."),
+                ("parameters", "json", "Parameters for its runs."),
+                ("slug", "text", "Name of the schedule."),
+            ),
+            (),
+        ),
+    },
+)
+
+WORK_POOLS = Table(
+    "work_pools",
+    "Work pools.",
+    (
+        ID,
+        WORKSPACE,
+        CREATED,
+        UPDATED,
+        *_columns(
+            ("name", "text", "Name of the work pool."),
+            ("description", "text", "Description."),
+            ("type", "text", "Type of infrastructure."),
+            ("is_paused", "bool", "Whether it gives out no runs."),
+            ("concurrency_limit", "bigint", "Runs allowed at the same time."),
+            ("status", "text", "READY, NOT_READY or PAUSED."),
+            ("default_queue_id", "text", "Its default work queue (work_queues.id)."),
+            ("active_slots", "bigint", "Slots in use (servers from 3.6.23)."),
+        ),
+    ),
+    ("id",),
+)
+
+WORK_QUEUES = Table(
+    "work_queues",
+    "Work queues.",
+    (
+        ID,
+        WORKSPACE,
+        CREATED,
+        UPDATED,
+        *_columns(
+            ("name", "text", "Name of the work queue, unique within its pool."),
+            ("description", "text", "Description."),
+            ("is_paused", "bool", "Whether it gives out no runs."),
+            ("concurrency_limit", "bigint", "Runs allowed at the same time."),
+            ("priority", "bigint", "Queues with a lower number are served first."),
+            ("work_pool_id", "text", "Its work pool (work_pools.id)."),
+            ("work_pool_name", "text", "Name of its work pool."),
+            ("last_polled", "timestamp", "When a worker last asked it for runs."),
+            ("status", "text", "READY, NOT_READY or PAUSED."),
+            ("active_slots", "bigint", "Slots in use (servers from 3.6.23)."),
+        ),
+    ),
+    ("id",),
+)
+
+
+def _history(run: str) -> Table:
+    return Table(
+        f"{run}_run_history",
+        f"The server's own counts of {run} runs per hour of expected start time and present state.",
+        (
+            Column("interval_start", "timestamp", "Start of the hour.", nullable=False),
+            WORKSPACE,
+            *_columns(
+                ("interval_end", "timestamp", "End of the hour, itself not inside."),
+                ("state_type", "text", "State type that the runs have now."),
+                ("state_name", "text", "State name that the runs have now."),
+                ("count_runs", "bigint", "Runs expected to start in that hour that are in that state now."),
+                ("sum_estimated_run_time", "double", "Their run times together (seconds)."),
+                ("sum_estimated_lateness", "double", "Their lateness together (seconds)."),
+                ("emptied", "bool", "Always null here: marks an hour whose runs are all gone, so that it is removed."),
+            ),
+        ),
+        ("workspace", "interval_start"),
+    )
+
+
+FLOW_RUN_HISTORY = _history("flow")
+TASK_RUN_HISTORY = _history("task")
+
+SYNCS = Table(
+    "syncs",
+    "One row a load: what was read from which server, and whether the copy was whole up to `window_end` then.",
+    (
+        WORKSPACE,
+        *_columns(
+            ("server_url", "text", "URL of the API."),
+            ("server_version", "text", "Version of the server; null on Prefect Cloud."),
+            ("window_start", "timestamp", "Changes since this time were read; null for a first load."),
+            ("window_end", "timestamp", "The ceiling: changes up to this time (server's clock) were read."),
+            ("finished_at", "timestamp", "Server's clock when everything was read."),
+            ("requests", "bigint", "Requests sent to the server, retries included."),
+            ("rows_read", "bigint", "Rows received."),
+            ("rows_changed", "bigint", "Rows loaded, new or changed."),
+            ("resources", "json", "Rows read and loaded per resource."),
+            ("whole", "bool", "Whether nothing is known to be missing."),
+            ("gaps", "json", "What is known to be missing, and why."),
+        ),
+    ),
+    (),
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        FLOW_RUNS,
+        TASK_RUNS,
+        FLOW_RUN_STATES,
+        TASK_RUN_STATES,
+        FLOWS,
+        DEPLOYMENTS,
+        WORK_POOLS,
+        WORK_QUEUES,
+        FLOW_RUN_HISTORY,
+        TASK_RUN_HISTORY,
+        SYNCS,
+    )
+}

@@ -1,0 +1,60 @@
+"""Window arithmetic: pure, no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .clock import MICROSECOND
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open span of time, `[start, end)`."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def last(self) -> datetime:
+        """The last microsecond inside, for the API's inclusive bounds."""
+        return self.end - MICROSECOND
+
+    @property
+    def empty(self) -> bool:
+        """Whether no time lies inside."""
+        return self.end <= self.start
+
+    def halves(self) -> tuple[Window, Window]:
+        """The window cut in the middle, on a whole microsecond."""
+        middle = self.start + (self.end - self.start) // 2
+        return Window(self.start, middle), Window(middle, self.end)
+
+    def parts(self, span: timedelta) -> Iterator[Window]:
+        """The window cut into pieces of `span`, the last one shorter."""
+        start = self.start
+        while start < self.end:
+            end = min(start + span, self.end)
+            yield Window(start, end)
+            start = end
+
+
+def counted_windows(whole: Window, count: Callable[[Window], int], at_most: int) -> Iterator[tuple[Window, int]]:
+    """Windows that cover `whole` in ascending order, each with its number of rows, at most `at_most`.
+
+    A window of one microsecond may hold more. Only what is asked for is counted: half of each split by
+    `count`, the other half by subtraction, so a number is as good as its count and not a bound to rely on.
+    """
+    if whole.empty:
+        return
+    todo = [(whole, count(whole))]
+    while todo:
+        window, rows = todo.pop()
+        if rows <= at_most or window.end - window.start <= MICROSECOND:
+            yield window, rows
+            continue
+        left, right = window.halves()
+        on_the_left = count(left)
+        todo.append((right, max(rows - on_the_left, 0)))
+        todo.append((left, on_the_left))
