@@ -162,9 +162,7 @@ class Slots:
 
     def __init__(self, rng: random.Random, deployments: Sequence[Deployment]) -> None:
         self._rng = rng
-        self._choices = [
-            (deployment, schedule) for deployment in deployments for schedule in deployment.schedules
-        ]
+        self._choices = [(deployment, schedule) for deployment in deployments for schedule in deployment.schedules]
         self._taken: set[tuple[str, datetime]] = set()
 
     def take(self, earliest: datetime, latest: datetime) -> tuple[datetime, Deployment, Schedule]:
@@ -238,14 +236,10 @@ class Planner:
         slot = self._slots.take(hour + timedelta(hours=3), hour + timedelta(hours=12))
         return self._scheduled(*slot, outcome="upcoming")
 
-    def _scheduled(
-        self, at: datetime, deployment: Deployment, schedule: Schedule, outcome: str | None = None
-    ) -> Plan:
+    def _scheduled(self, at: datetime, deployment: Deployment, schedule: Schedule, outcome: str | None = None) -> Plan:
         created = at - timedelta(seconds=self._rng.uniform(3600, 86400))
         created = min(created, self._end - timedelta(seconds=self._rng.uniform(60, 1800)))
-        return Plan(
-            at, created, outcome or self._outcome(), self._room(at), deployment.flow, deployment, schedule
-        )
+        return Plan(at, created, outcome or self._outcome(), self._room(at), deployment.flow, deployment, schedule)
 
     def _started_now(self, flow: Flow, deployment: Deployment | None) -> Plan:
         at = self._slots.moment(self._start, self._latest)
@@ -337,9 +331,7 @@ class Teller:
 
     def _run(self, plan: Plan, history: History) -> list[Attempt]:
         """The attempts of a run and what became of it."""
-        begun = max(plan.expected, history.states[-1].timestamp) + timedelta(
-            seconds=self._rng.uniform(0.2, 4)
-        )
+        begun = max(plan.expected, history.states[-1].timestamp) + timedelta(seconds=self._rng.uniform(0.2, 4))
         if plan.outcome != "failed" or not plan.flow.retries:
             return [self._attempt(plan, history, 1, begun, plan.outcome)]
         first = self._attempt(plan, history, 1, begun, "failed once")
@@ -388,9 +380,7 @@ class Teller:
             states=history.states,
         )
 
-    def _task_history(
-        self, begun: datetime, slot: timedelta, attempt: Attempt, retries: int, is_last: bool
-    ) -> History:
+    def _task_history(self, begun: datetime, slot: timedelta, attempt: Attempt, retries: int, is_last: bool) -> History:
         rng = self._rng
         history = History(self._ids, is_flow_run=False)
         history.add("PENDING", "Pending", begun, "")

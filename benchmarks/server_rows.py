@@ -201,9 +201,7 @@ def _progress(states: Sequence[State], expected: datetime) -> Row:
     last = states[-1]
     is_over = last.type in TERMINAL
     # a run that ended before it began gets its end as its start (Prefect 3.6.14 on)
-    start = next(
-        (state.timestamp for state in states if state.type == "RUNNING" or state.type in TERMINAL), None
-    )
+    start = next((state.timestamp for state in states if state.type == "RUNNING" or state.type in TERMINAL), None)
     return {
         "state_id": last.id,
         "state_type": last.type,
@@ -219,9 +217,7 @@ def _progress(states: Sequence[State], expected: datetime) -> Row:
 
 def run_time(states: Sequence[State]) -> timedelta:
     """Time spent in RUNNING states that are over."""
-    spans = (
-        after.timestamp - state.timestamp for state, after in pairwise(states) if state.type == "RUNNING"
-    )
+    spans = (after.timestamp - state.timestamp for state, after in pairwise(states) if state.type == "RUNNING")
     return sum(spans, timedelta())
 
 

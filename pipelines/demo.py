@@ -11,8 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, CalledProcessError, Popen
 from typing import Any, NamedTuple, TextIO
@@ -22,7 +21,7 @@ import requests
 
 from .local_server import LocalServer, local_server
 from .queries import QUERIES, Query
-from .screen import sync_screen
+from .screen import sync_screen, text_table
 from .sync import SyncOptions, sync
 
 FLOWS = Path(__file__).with_name("demo_flows.py")
@@ -38,7 +37,6 @@ IMPATIENT = {
 # half of the sample flows fail on purpose: their tracebacks would hide what happens
 NO_TRACEBACKS = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
 RECORDED_SECONDS = 20.0
-CELL_WIDTH = 72
 
 RUNS = """\
 select r.id, f.name as flow, r.name as run, r.state_name as state,
@@ -78,7 +76,7 @@ def run_demo(database: Path, out: TextIO = sys.stdout) -> int:
     after = read_runs(database)
     rows = list(changed(before, after))
     say(out, f"\n{len(rows)} flow runs are new or changed, {len(after) - len(rows)} are as they were:\n")
-    say(out, table(("flow", "run", "state before", "state after", "new transitions"), rows))
+    say(out, text_table(("flow", "run", "state before", "state after", "new transitions"), rows))
     say(out, "\n5. What an analyst asks")
     for query in QUERIES:
         show(query, database, out)
@@ -159,25 +157,4 @@ def show(query: Query, database: Path, out: TextIO) -> None:
         result = warehouse.execute(query.sql)
         columns = [column[0] for column in result.description or ()]
         rows = result.fetchall()
-    say(out, f"\n-- {query.question}\n{query.sql};\n\n{table(columns, rows)}\n")
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows as plain text under their column names: numbers to the right, all else to the left."""
-    lines = [list(columns), *([cell(value) for value in row] for row in rows)]
-    widths = [max(len(text) for text in texts) for texts in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
-    return "\n".join("   " + "  ".join(map(align, line, widths, numeric)).rstrip() for line in lines)
-
-
-def align(text: str, width: int, right: bool) -> str:
-    return text.rjust(width) if right else text.ljust(width)
-
-
-def cell(value: object) -> str:
-    """A value as one short line: times in UTC to the second, nothing for null."""
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    text = "" if value is None else " ".join(str(value).split())
-    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+    say(out, f"\n-- {query.question}\n{query.sql};\n\n{text_table(columns, rows)}\n")

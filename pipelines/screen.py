@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from .sync import SyncReport
+
+# wide enough for an error message's beginning
+CELL_WIDTH = 72
 
 # tables of which every sync loads all rows again, so that "changed" would say nothing
 READ_WHOLE = ("flows", "deployments", "work_pools", "work_queues", "flow_run_history", "task_run_history")
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns in plain text: numbers to the right, everything else to the left."""
-    lines = [[cell(value) for value in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(header), *lines]) for i in range(len(header))]
-    numeric = [all(line[i].replace(",", "").isdigit() or line[i] == "" for line in lines) for i in range(len(header))]
+    """Rows as plain text under their column names: numbers to the right, all else to the left."""
+    rows = list(rows)
+    lines = [list(header), *([cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(widths))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(map(_aligned, line, widths, numeric)).rstrip() for line in lines)
 
-    def joined(line: Sequence[str]) -> str:
-        cells = (
-            value.rjust(width) if right else value.ljust(width)
-            for value, width, right in zip(line, widths, numeric, strict=True)
-        )
-        return "  ".join(cells).rstrip()
 
-    return "\n".join([joined(header), joined(["-" * width for width in widths]), *map(joined, lines)])
+def _aligned(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
 
 
 def cell(value: Any) -> str:
-    """One value as a person reads it."""
-    if value is None:
-        return ""
+    """A value as one short line: times in UTC to the second, nothing for null."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.2f}"
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
-    return " ".join(str(value).split())
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
 
 
 def sync_screen(report: SyncReport) -> str:

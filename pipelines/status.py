@@ -61,7 +61,7 @@ def status(options: SyncOptions) -> Status:
 def status_screen(shown: Status) -> str:
     """The status as a person reads it."""
     if not shown.rows:
-        return f"{shown.destination} holds nothing yet; run prefect-runs sync"
+        return f"{shown.destination} holds nothing of {shown.workspace} yet; run prefect-runs sync"
     watermarks = [(name, time) for name, time in shown.watermarks.items()]
     lines = [
         f"{shown.workspace} → {shown.destination}, dataset {shown.dataset} (dlt pipeline {shown.pipeline})",

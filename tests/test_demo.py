@@ -12,7 +12,8 @@ import duckdb
 import pytest
 import requests
 
-from prefect_runs_pipelines.demo import run_demo, table
+from prefect_runs_pipelines.demo import run_demo
+from prefect_runs_pipelines.screen import text_table
 from prefect_runs_pipelines.queries import QUERIES, Query
 
 
@@ -150,6 +151,6 @@ def test_demo_leaves_a_file_that_exists_alone(tmp_path: Path) -> None:
 
 
 def test_table_aligns_numbers_to_the_right() -> None:
-    assert table(("run", "seconds"), [("a", 1.5), ("long name", None)]) == (
-        "   run        seconds\n   ---------  -------\n   a              1.5\n   long name"
+    assert text_table(("run", "seconds"), [("a", 1.5), ("long name", None)]) == (
+        "run        seconds\n---------  -------\na              1.5\nlong name"
     )

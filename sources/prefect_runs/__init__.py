@@ -76,6 +76,8 @@ def prefect_runs(
         shape = RunShape(TABLES[name], server.workspace)
 
         def rows(updated: Any = CURSOR) -> Pages:
+            # the reads apply the range themselves; dlt's incremental keeps the watermark and filters nothing
+            updated.advance(None)
             with server.reading(name):
                 for page in server.capture(name).changed_rows(updated, _progress(name)):
                     yield server.loaded(name, [shape(row) for row in page])
