@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from run_catalogue import Catalogue, Deployment, Flow, Ids, Schedule, make_catalogue
 
-# two more than one full page of 200 would already do; the surplus makes a lost page visible
+# more than a page of 200 holds
 TIE_RUNS = 210
 ADJECTIVES = ("amber", "brisk", "calm", "daring", "eager", "fancy", "gentle", "hasty", "icy", "jolly")
 ANIMALS = ("badger", "civet", "dingo", "egret", "falcon", "gecko", "heron", "ibis", "jackal", "kiwi")
@@ -162,25 +162,24 @@ class Slots:
 
     def __init__(self, rng: random.Random, deployments: Sequence[Deployment]) -> None:
         self._rng = rng
-        self._choices = [(deployment, schedule) for deployment in deployments for schedule in deployment.schedules]
+        self._deployments = deployments
         self._taken: set[tuple[str, datetime]] = set()
 
-    def take(self, earliest: datetime, latest: datetime) -> tuple[datetime, Deployment, Schedule]:
-        """A free time of some schedule between two moments: most often a full hour, else a quarter."""
+    def take(self, earliest: datetime, latest: datetime) -> tuple[datetime, Deployment]:
+        """A free time of some deployment's schedule: most often a full hour, else a quarter, else any second."""
         at = full_hour(self.moment(earliest, latest))
         at += timedelta(minutes=self._rng.choice((0, 0, 0, 0, 15, 30, 45)))
-        deployment, schedule = self._rng.choice(self._choices)
-        while not earliest <= at <= latest or (schedule.id, at) in self._taken:
-            at = self.moment(earliest, latest).replace(second=0, microsecond=0)
-            deployment, schedule = self._rng.choice(self._choices)
-        self._taken.add((schedule.id, at))
-        return at, deployment, schedule
+        deployment = self._rng.choice(self._deployments)
+        while not earliest <= at <= latest or (deployment.id, at) in self._taken:
+            at = self.moment(earliest, latest).replace(microsecond=0)
+            deployment = self._rng.choice(self._deployments)
+        self._taken.add((deployment.id, at))
+        return at, deployment
 
-    def take_all_at(self, at: datetime, count: int) -> list[tuple[datetime, Deployment, Schedule]]:
-        """``count`` different schedules that all fire at one time."""
-        chosen = self._rng.sample(self._choices, count)
-        self._taken.update((schedule.id, at) for _, schedule in chosen)
-        return [(at, deployment, schedule) for deployment, schedule in chosen]
+    def take_all(self, at: datetime) -> list[tuple[datetime, Deployment]]:
+        """One time of the schedules of all deployments."""
+        self._taken.update((deployment.id, at) for deployment in self._deployments)
+        return [(at, deployment) for deployment in self._deployments]
 
     def moment(self, earliest: datetime, latest: datetime) -> datetime:
         """Any moment between two, to the microsecond."""
@@ -208,22 +207,30 @@ class Planner:
         running = -(-count // 500)
         over = count - upcoming - running
         tie = TIE_RUNS if over >= TIE_RUNS else 0
-        found = [self._scheduled(*slot) for slot in self._slots.take_all_at(self._tie_time(), tie)]
-        found += [self._over() for _ in range(over - tie)]
+        found = self._tied(tie) + [self._over() for _ in range(over - tie)]
         found += [self._running() for _ in range(running)]
         found += [self._upcoming() for _ in range(upcoming)]
         return sorted(found, key=lambda plan: plan.expected)
 
-    def _tie_time(self) -> datetime:
+    def _tied(self, count: int) -> list[Plan]:
+        """Runs due at one full hour: all schedules, and a backfill somebody put there by hand."""
+        if not count:
+            return []
         # inside the days that have events, so that the tie is one in every table
-        return full_hour(self._end - min(timedelta(days=2), (self._end - self._start) / 2))
+        at = full_hour(self._end - min(timedelta(days=2), (self._end - self._start) / 2))
+        scheduled = [self._scheduled(*slot) for slot in self._slots.take_all(at)]
+        backfill = [self._scheduled(at, self._any_deployment()) for _ in range(count - len(scheduled))]
+        return scheduled + [replace(plan, schedule=None) for plan in backfill]
+
+    def _any_deployment(self) -> Deployment:
+        return self._rng.choice(self._catalogue.deployments)
 
     def _over(self) -> Plan:
         how = self._rng.random()
         if how < AD_HOC:
             return self._started_now(self._rng.choice(self._catalogue.flows), None)
         if how < AD_HOC + BY_HAND:
-            deployment = self._rng.choice(self._catalogue.deployments)
+            deployment = self._any_deployment()
             return self._started_now(deployment.flow, deployment)
         return self._scheduled(*self._slots.take(self._start, self._latest))
 
@@ -236,10 +243,12 @@ class Planner:
         slot = self._slots.take(hour + timedelta(hours=3), hour + timedelta(hours=12))
         return self._scheduled(*slot, outcome="upcoming")
 
-    def _scheduled(self, at: datetime, deployment: Deployment, schedule: Schedule, outcome: str | None = None) -> Plan:
+    def _scheduled(self, at: datetime, deployment: Deployment, outcome: str | None = None) -> Plan:
         created = at - timedelta(seconds=self._rng.uniform(3600, 86400))
         created = min(created, self._end - timedelta(seconds=self._rng.uniform(60, 1800)))
-        return Plan(at, created, outcome or self._outcome(), self._room(at), deployment.flow, deployment, schedule)
+        return Plan(
+            at, created, outcome or self._outcome(), self._room(at), deployment.flow, deployment, deployment.schedule
+        )
 
     def _started_now(self, flow: Flow, deployment: Deployment | None) -> Plan:
         at = self._slots.moment(self._start, self._latest)
@@ -431,7 +440,8 @@ class Generated:
 def generate(flow_runs: int, task_runs: int, end: datetime, days: int = 30, seed: int = 1) -> Generated:
     """Exactly ``flow_runs`` flow runs with exactly ``task_runs`` task runs, over ``days`` days up to ``end``.
 
-    From about 220 flow runs on, ``TIE_RUNS`` of them share one expected start. Runs come in order of their
+    From about 220 flow runs on, ``TIE_RUNS`` of them share one expected start: one of every schedule, the rest a
+    backfill by hand, so most runs are made by schedules only in fills of some size. Runs come in order of their
     expected start; no timestamp but the expected starts of runs to come is later than ``end`` (UTC).
 
     Raises:

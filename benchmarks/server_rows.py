@@ -70,8 +70,7 @@ def catalogue_rows(catalogue: Catalogue, polled: datetime) -> Iterator[TableRow]
         yield "flow", _flow_row(flow, created)
     for deployment in catalogue.deployments:
         yield "deployment", _deployment_row(deployment, created, sql_time(polled))
-        for schedule in deployment.schedules:
-            yield "deployment_schedule", _schedule_row(schedule, deployment, created)
+        yield "deployment_schedule", _schedule_row(deployment, created)
 
 
 def _work_pool_row(pool: WorkPool, created: str) -> Row:
@@ -140,16 +139,16 @@ def _queue_name(deployment: Deployment) -> str | None:
     return None if deployment.queue.priority == 1 else deployment.queue.name
 
 
-def _schedule_row(schedule: Schedule, deployment: Deployment, created: str) -> Row:
+def _schedule_row(deployment: Deployment, created: str) -> Row:
     return {
-        "id": schedule.id,
+        "id": deployment.schedule.id,
         "created": created,
         "updated": created,
         "schedule": json.dumps({"cron": "0,15,30,45 * * * *", "timezone": "UTC", "day_or": True}),
         "active": 1,
         "deployment_id": deployment.id,
-        "parameters": json.dumps(schedule.parameters),
-        "slug": schedule.slug,
+        "parameters": json.dumps(deployment.schedule.parameters),
+        "slug": deployment.schedule.slug,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -39,21 +39,22 @@ class Warehouse:
 
     def counts(self) -> dict[str, int]:
         """Rows of each table that exists."""
-        counts = {}
-        for table in TABLES:
-            rows = self.rows(f"SELECT count(*) FROM {{{table}}}")
-            if rows:
-                counts[table] = int(rows[0][0])
-        return counts
+        answers = self._answers((f"SELECT count(*) FROM {{{table}}}", ()) for table in TABLES)
+        return {table: int(rows[0][0]) for table, rows in zip(TABLES, answers, strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""
+        return next(self._answers([(sql, parameters)]), [])
+
+    def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[list[tuple[Any, ...]]]:
+        # before the first load there is no schema, and so no dataset to ask; opening one costs 40 ms each time
         if self._pipeline.default_schema_name is None:
-            return []
+            return
         with self._pipeline.sql_client() as client:
             names = {table: client.make_qualified_table_name(table) for table in TABLES}
-            try:
-                with client.execute_query(sql.format(**names), *parameters) as cursor:
-                    return [tuple(row) for row in cursor.fetchall()]
-            except DatabaseUndefinedRelation:
-                return []
+            for sql, parameters in questions:
+                try:
+                    with client.execute_query(sql.format(**names), *parameters) as cursor:
+                        yield [tuple(row) for row in cursor.fetchall()]
+                except DatabaseUndefinedRelation:
+                    yield []

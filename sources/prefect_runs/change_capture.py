@@ -6,7 +6,7 @@ open, and what the events feed names. The table in README.md says which read fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -20,15 +20,17 @@ from .known import Known
 from .news import News
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
-from .rows import is_torn
-from .run_reader import RunReader
-from .settings import REMEMBERED_RUNS, ReadSettings
+from .rows import is_torn, version
+from .run_reader import FLOW_RUN, RunReader
+from .settings import REMEMBERED_RUNS, ReadSettings, RunFilters
 from .snapshot import snapshot
 from .tally import Tally
 from .windows import Window
 
 # self-hosted servers keep events this long
 EVENTS_KEPT = timedelta(days=7)
+# events of clients whose clocks are ahead, and of the rest of the second that the `Date` header cuts off
+EVENTS_AHEAD = timedelta(hours=1)
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
 
@@ -164,7 +166,10 @@ class ChangeCapture:
                 yield _sift(rows, outcome, news)
             position = window.end
         rest = Window(position, plan.window.end)
-        if not rest.empty:
+        if rest.empty:
+            for rows in self._read(self.reader.settled_from(plan.window.end)):
+                yield _sift(rows, outcome, news)
+        else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
             self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(position)}; sync again to go on")
 
@@ -196,42 +201,54 @@ class ChangeCapture:
                 f"another are only found by verify ({error})"
             )
             return
+        events = outcome.events
         latest: dict[str, datetime] = {}
-        for event in outcome.events:
+        for event in events:
             latest[event.run_id] = max(event.occurred, latest.get(event.run_id, event.occurred))
         behind = [run_id for run_id, occurred in latest.items() if news.is_behind(run_id, occurred)]
         for rows in self._read(self.reader.by_ids(behind)):
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
         # a run that is still behind its event was not recorded yet: its events are read again by the next sync
         late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
-        unresolved = [event.occurred for event in outcome.events if event.run_id in late]
+        unresolved = late - self._out_of_reach(late, latest)
         outcome.events = [event for event in outcome.events if event.run_id not in late]
-        outcome.remembered["events"] = ledger.without(unresolved).since(self.next_since(plan.ceiling)).state()
+        again = [event.occurred for event in events if event.run_id in unresolved]
+        outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
+
+    def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> set[str]:
+        """Those of `run_ids` that no later sync will bring: outside the user's filters, or deleted."""
+        if not run_ids:
+            return set()
+        whole = RunReader(self.reader.client, self.reader.kind, RunFilters(), None) if self.reader.filtered else None
+        rows = [row for page in self._read(whole.by_ids(run_ids)) for row in page] if whole else []
+        entered = {row["id"]: version(row)[1] for row in rows}
+        outside = {run_id for run_id, time in entered.items() if time is not None and time >= latest[run_id]}
+        # a flow run is written before its event; a task run may be written long after
+        deleted = run_ids - entered.keys() if self.reader.kind is FLOW_RUN else set()
+        return outside | deleted
 
     def _read_events(self, plan: Plan, state: State, outcome: Outcome) -> EventLedger:
         """Reads into `outcome` the events since `plan.since` that no earlier sync read; returns the new ledger."""
         assert plan.since is not None
-        lookback, end = self._settings.lookback, plan.ceiling
+        lookback = self._settings.lookback
         saved = EventLedger.from_state(state["events"], lookback) if "events" in state else None
         begin = saved.begin(plan.since) if saved else plan.since
         if saved and saved.covers(plan.since):
-            if self._feed.total(Window(begin, end)) == saved.count(begin):
-                return EventLedger(Window(begin, end), saved.slice, saved.since(begin).counts)
+            if self._feed.total(Window(begin, plan.ceiling + EVENTS_AHEAD)) == saved.count(begin):
+                return EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
             settled = max(saved.settled, begin)
             if self._feed.total(Window(begin, settled)) == saved.count(begin, settled):
-                newer = self._events_in(Window(settled, end), lookback, outcome)
+                newer = self._events_in(Window(settled, plan.ceiling), lookback, outcome)
                 return saved.extended(newer, begin)
         if plan.since < plan.ceiling - EVENTS_KEPT:
             self._tally.gap(
                 f"{self.reader.kind.name}: changes from one terminal state to another between {text(plan.since)} "
                 f"and {text(plan.ceiling - EVENTS_KEPT)}, for servers keep events 7 days; verify finds them"
             )
-        return self._events_in(Window(begin, end), lookback, outcome)
+        return self._events_in(Window(begin, plan.ceiling), lookback, outcome)
 
     def _events_in(self, window: Window, lookback: timedelta, outcome: Outcome) -> EventLedger:
-        if window.empty:
-            return EventLedger.of(window, lookback, ())
-        events = self._feed.read(window)
+        events = self._feed.read(Window(window.start, window.end + EVENTS_AHEAD))
         outcome.events.extend(state_events(events))
         return EventLedger.of(window, lookback, (parse(event["occurred"]) for event in events))
 

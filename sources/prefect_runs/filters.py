@@ -10,7 +10,7 @@ from dlt.common.json import json
 
 from .clock import parse, text
 from .paging import Body
-from .settings import RunFilters
+from .settings import STATE_TYPES, RunFilters
 
 
 def body(filters: RunFilters, kind: str, own: Body) -> Body:
@@ -40,13 +40,12 @@ def scope(filters: RunFilters, workspace: str) -> str:
 
 
 def _narrow_state_types(filters: RunFilters, own: Body) -> None:
-    types = _without_none({"any_": filters.state_types, "not_any_": filters.exclude_state_types})
-    if not types:
+    if not filters.state_types and not filters.exclude_state_types:
         return
-    wanted = own.get("state", {}).get("type", {})
-    if "any_" in wanted and "any_" in types:
-        types["any_"] = [name for name in wanted["any_"] if name in types["any_"]]
-    own["state"] = {"type": {**wanted, **types}}
+    # by what is wanted only: task runs have no filter for what is not
+    wanted = set(filters.state_types or STATE_TYPES) - set(filters.exclude_state_types or ())
+    asked = own.get("state", {}).get("type", {}).get("any_", STATE_TYPES)
+    own["state"] = {"type": {"any_": [name for name in asked if name in wanted]}}
 
 
 def _narrow_start(filters: RunFilters, own: Body) -> None:

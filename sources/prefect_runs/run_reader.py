@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 
 from .client import PrefectClient
@@ -15,6 +15,7 @@ from .read_ahead import batches, read_ahead
 from .settings import STATE_TYPES, TERMINAL_STATE_TYPES, RunFilters
 from .windows import Window
 
+FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 IN_FLIGHT_STATE_TYPES = [name for name in STATE_TYPES if name not in TERMINAL_STATE_TYPES]
 
 
@@ -49,6 +50,11 @@ class RunReader:
         self._filters = filters
         self._end_filterable = server is None or server >= kind.ends_filterable_since
 
+    @property
+    def filtered(self) -> bool:
+        """Whether the user asked for some runs only."""
+        return bool(body(self._filters, self.kind.name, {}))
+
     def ended(self, since: datetime) -> Iterator[list[Row]]:
         """Pages of the runs whose `end_time` is `since` or later, newest first."""
         if self._end_filterable:
@@ -81,6 +87,11 @@ class RunReader:
     def expected(self, window: Window) -> list[list[Row]]:
         """All pages of the runs expected in `window`."""
         return list(self._keyset_expected(window, {}))
+
+    def settled_from(self, start: datetime) -> Iterator[list[Row]]:
+        """Pages of the runs expected at `start` or later that are not waiting for it: cancelled ahead, started early."""
+        own = {"state": {"type": {"any_": [name for name in STATE_TYPES if name != "SCHEDULED"]}}}
+        return self._keyset_expected(Window(start, FAR_FUTURE), own)
 
     def count(self, window: Window) -> int:
         """How many runs are expected in `window`."""

@@ -1,0 +1,102 @@
+"""A real Prefect server for the whole session, and a fresh copy of it for each test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison import column_values, differences
+from prefect_api import PrefectApi, now, seconds
+
+from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.sync import SyncOptions, SyncReport, sync
+
+# a server that does at once what others do after a while; nothing about its answers differs
+IMPATIENT = {
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "2",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
+}
+
+# so that a test need not wait ten minutes for a run to be older than the lookback
+SHORT_LOOKBACK_SECONDS = 2.0
+
+
+@dataclass
+class Copy:
+    """A warehouse of one test: syncs what the server has since the test began, and compares."""
+
+    api: PrefectApi
+    folder: Path
+    since: datetime
+    url: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "copy.duckdb"
+
+    def sync(self, **options: Any) -> SyncReport:
+        """Sync once."""
+        given = {"start_date": self.since.isoformat(), **self.options, **options}
+        return sync(
+            SyncOptions(
+                api_url=self.url,
+                workspace="test",
+                database=str(self.database),
+                pipelines_dir=str(self.folder / "pipelines"),
+                settings=self.settings,
+                **given,
+            )
+        )
+
+    def assert_true(self) -> None:
+        """Every loaded column of every run and every state equals what the server answers."""
+        assert differences(self.api, self.database, self.since) == []
+
+    def sync_and_compare(self) -> SyncReport:
+        """Sync once, then compare everything."""
+        report = self.sync()
+        self.assert_true()
+        return report
+
+    def outlive_lookback(self) -> None:
+        """Wait until what happened so far is older than the lookback of the next sync but one."""
+        time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
+        self.sync()
+
+    def values(self, sql: str) -> list[Any]:
+        """The first column of what `sql` gives."""
+        return column_values(self.database, sql)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    with local_server(settings=IMPATIENT) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def api(server: LocalServer) -> Iterator[PrefectApi]:
+    client = PrefectApi(server.url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def copy(api: PrefectApi, server: LocalServer, tmp_path: Path) -> Iterator[Copy]:
+    settings = {"lookback_minutes": SHORT_LOOKBACK_SECONDS / 60}
+    yield Copy(api, tmp_path, now() - seconds(0.5), server.url, settings)
+    # runs of the future would belong to every later test
+    future = {"flow_runs": {"expected_start_time": {"after_": now().isoformat()}}}
+    for run in api.call("POST", "/flow_runs/filter", future):
+        api.call("DELETE", f"/flow_runs/{run['id']}")
