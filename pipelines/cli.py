@@ -123,9 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_destination(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--destination", default="duckdb", help="name of a dlt destination (duckdb)")
-    parser.add_argument(
-        "--dataset", default="prefect", help="dataset: a schema in most destinations (prefect)"
-    )
+    parser.add_argument("--dataset", default="prefect", help="dataset: a schema in most destinations (prefect)")
     parser.add_argument("--database", help="DuckDB file (prefect_runs.duckdb)")
     parser.add_argument("--api-url", help="URL of the Prefect API, instead of the configured one")
     parser.add_argument("--workspace", help="name in the column workspace, instead of one made from the URL")

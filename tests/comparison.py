@@ -136,5 +136,3 @@ def column_values(database: Path, sql: str) -> list[Any]:
     """The first column of what `sql` gives."""
     with duckdb.connect(str(database), read_only=True) as warehouse:
         return [row[0] for row in warehouse.execute(sql).fetchall()]
-
-

@@ -66,7 +66,8 @@ class PrefectApi:
 
     def wait_for_event(self, state_id: str, seconds: float = 30) -> None:
         """Wait until the server shows the event of a state: it buffers them, for 5 seconds unless configured."""
-        occurred = {"since": (now() - timedelta(hours=1)).isoformat(), "until": (now() + timedelta(hours=1)).isoformat()}
+        hour = timedelta(hours=1)
+        occurred = {"since": (now() - hour).isoformat(), "until": (now() + hour).isoformat()}
         filter_ = {"id": {"id": [state_id]}, "occurred": occurred}
         deadline = time.monotonic() + seconds
         while not self.call("POST", "/events/filter", {"filter": filter_})["events"]:

@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from prefect_runs_pipelines.demo import run_demo
-from prefect_runs_pipelines.screen import text_table
 from prefect_runs_pipelines.queries import QUERIES, Query
+from prefect_runs_pipelines.screen import text_table
 
 
 @dataclass

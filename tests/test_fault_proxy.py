@@ -158,9 +158,7 @@ def client(proxy: FaultProxy, session: requests.Session) -> Client:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
-def test_a_request_reaches_the_server_unchanged(
-    method: str, proxy: FaultProxy, session: requests.Session
-) -> None:
+def test_a_request_reaches_the_server_unchanged(method: str, proxy: FaultProxy, session: requests.Session) -> None:
     address = f"{proxy.url}/flows/?limit=2&name=%C3%A4"
     reply = session.request(method, address, data=b'{"a": 1}')
     assert reply.json() == {
@@ -308,9 +306,7 @@ def test_a_refusal_never_reaches_the_server(
         pytest.param(datetime(2025, 1, 6, 10, tzinfo=UTC), UPSTREAM_DATE, id="datetime"),
     ],
 )
-def test_retry_after_is_sent(
-    retry_after: str | datetime, header: str, client: Client, proxy: FaultProxy
-) -> None:
+def test_retry_after_is_sent(retry_after: str | datetime, header: str, client: Client, proxy: FaultProxy) -> None:
     proxy.inject(status(429, retry_after=retry_after))
     assert client.post().headers["Retry-After"] == header
 
@@ -324,9 +320,7 @@ def test_a_login_page_is_html_with_status_200(client: Client, proxy: FaultProxy)
 
 @pytest.mark.parametrize("fault", [reset(), close()], ids=lambda fault: fault.name)
 @pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept connection"])
-def test_a_lost_connection(
-    warm: bool, fault: Fault, client: Client, proxy: FaultProxy, upstream: EchoServer
-) -> None:
+def test_a_lost_connection(warm: bool, fault: Fault, client: Client, proxy: FaultProxy, upstream: EchoServer) -> None:
     proxy.inject(fault, after=int(warm))
     if warm:
         client.post()
@@ -380,9 +374,7 @@ def test_a_cut_body_is_shorter_than_its_length(path: str, client: Client, proxy:
 
 @pytest.mark.parametrize("fault", [cut_json(), duplicated()], ids=lambda fault: fault.name)
 @pytest.mark.parametrize("path", [FILTER, "/gzip", "/count"])
-def test_broken_json_in_a_reply_that_looks_whole(
-    path: str, fault: Fault, client: Client, proxy: FaultProxy
-) -> None:
+def test_broken_json_in_a_reply_that_looks_whole(path: str, fault: Fault, client: Client, proxy: FaultProxy) -> None:
     proxy.inject(fault, path=path)
     reply = client.post(path)
     assert (reply.status_code, reply.headers["Date"]) == (200, UPSTREAM_DATE)
@@ -394,9 +386,7 @@ def test_broken_json_in_a_reply_that_looks_whole(
     assert reply.content.endswith(whole[-5:]) is (fault.name == "duplicated")
 
 
-def test_a_stale_reply_repeats_an_earlier_one(
-    client: Client, proxy: FaultProxy, upstream: EchoServer
-) -> None:
+def test_a_stale_reply_repeats_an_earlier_one(client: Client, proxy: FaultProxy, upstream: EchoServer) -> None:
     proxy.inject(stale(), times=2)
     numbers = [client.post(body={"offset": offset}).json()["n"] for offset in (0, 1, 0, 0, 0, 1)]
     assert numbers == [1, 2, 1, 1, 3, 4]
@@ -507,9 +497,7 @@ def fail() -> None:
     raise ConnectionError("the test's own mistake")
 
 
-def meet_failing_hook(
-    upstream: EchoServer, session: requests.Session, catch: tuple[type[Exception], ...]
-) -> None:
+def meet_failing_hook(upstream: EchoServer, session: requests.Session, catch: tuple[type[Exception], ...]) -> None:
     with FaultProxy(upstream.url) as proxy:
         proxy.before(None, fail)
         with suppress(*catch):
@@ -521,9 +509,7 @@ def test_an_error_in_a_hook_is_raised_at_the_end(upstream: EchoServer, session: 
         meet_failing_hook(upstream, session, catch=(requests.ConnectionError,))
 
 
-def test_an_error_in_a_hook_is_told_beside_another_error(
-    upstream: EchoServer, session: requests.Session
-) -> None:
+def test_an_error_in_a_hook_is_told_beside_another_error(upstream: EchoServer, session: requests.Session) -> None:
     with pytest.raises(requests.ConnectionError) as caught:
         meet_failing_hook(upstream, session, catch=())
     assert "own mistake" in caught.value.__notes__[0]

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from .clock import parse, text
-from .event_ledger import EventLedger
+from .event_ledger import EventLedger, slice_start
 from .events import EventFeed, StateEvent, state_events
 from .exceptions import AccessRefused, NotFound
 from .known import Known
@@ -135,7 +135,7 @@ class ChangeCapture:
     def _first_plan(self) -> Plan:
         ceiling = self._ceiling()
         end = ceiling + self._settings.horizon
-        oldest = self.reader.oldest()
+        oldest = self.reader.oldest
         return Plan(ceiling, window=Window(oldest or end, end))
 
     def _finish(self, plan: Plan, outcome: Outcome, cursor: Cursor, state: State) -> None:
@@ -232,8 +232,8 @@ class ChangeCapture:
         assert plan.since is not None
         lookback = self._settings.lookback
         saved = EventLedger.from_state(state["events"], lookback) if "events" in state else None
-        begin = saved.begin(plan.since) if saved else plan.since
-        if saved and saved.covers(plan.since):
+        begin = slice_start(plan.since, lookback)
+        if saved and saved.covers(begin):
             if self._feed.total(Window(begin, plan.ceiling + EVENTS_AHEAD)) == saved.count(begin):
                 return EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
             settled = max(saved.settled, begin)

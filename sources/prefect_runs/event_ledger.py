@@ -52,13 +52,9 @@ class EventLedger:
             "counts": {start.isoformat(): count for start, count in sorted(self.counts.items())},
         }
 
-    def begin(self, since: datetime) -> datetime:
-        """The start of the slice that holds `since`: events are compared by whole slices."""
-        return floor(since, self.slice)
-
-    def covers(self, since: datetime) -> bool:
-        """Whether every slice from `since` on was read."""
-        return self.window.start <= self.begin(since) <= self.window.end
+    def covers(self, begin: datetime) -> bool:
+        """Whether every slice from `begin` on was read."""
+        return self.window.start <= begin <= self.window.end
 
     @property
     def settled(self) -> datetime:
@@ -80,11 +76,16 @@ class EventLedger:
         counts.subtract(floor(time, self.slice) for time in unresolved)
         return EventLedger(self.window, self.slice, dict(counts))
 
-    def since(self, start: datetime) -> EventLedger:
-        """Only the slices from `start` on."""
-        begin = max(self.begin(start), self.window.start)
+    def since(self, since: datetime) -> EventLedger:
+        """Only the slices from the one that holds `since` on."""
+        begin = max(floor(since, self.slice), self.window.start)
         kept = {slice_: n for slice_, n in self.counts.items() if slice_ >= begin}
         return EventLedger(Window(begin, self.window.end), self.slice, kept)
+
+
+def slice_start(since: datetime, lookback: timedelta) -> datetime:
+    """The start of the slice that holds `since`: events are read and compared by whole slices."""
+    return floor(since, _slice(lookback))
 
 
 def _slice(lookback: timedelta) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import chain
 
 from .client import PrefectClient
@@ -89,7 +90,7 @@ class RunReader:
         return list(self._keyset_expected(window, {}))
 
     def settled_from(self, start: datetime) -> Iterator[list[Row]]:
-        """Pages of the runs expected at `start` or later that are not waiting for it: cancelled ahead, started early."""
+        """Pages of the runs expected at `start` or later that do not wait for it: cancelled, started early."""
         own = {"state": {"type": {"any_": [name for name in STATE_TYPES if name != "SCHEDULED"]}}}
         return self._keyset_expected(Window(start, FAR_FUTURE), own)
 
@@ -98,8 +99,9 @@ class RunReader:
         own = {"expected_start_time": {"after_": window.start.isoformat(), "before_": window.last.isoformat()}}
         return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, own)))
 
+    @cached_property
     def oldest(self) -> datetime | None:
-        """The expected start of the oldest run, or None where there is no run."""
+        """The expected start of the oldest run when first asked, or None where there is no run."""
         rows = self._read_page(EXPECTED.sort, {"expected_start_time": {}}, 0, limit=1).rows
         return parse(rows[0]["expected_start_time"]) if rows else None
 

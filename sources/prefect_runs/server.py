@@ -47,6 +47,7 @@ class Server:
         self._settings = settings
         self._known = known
         self._scope = scope(filters, self.workspace)
+        self._readers: dict[str, RunReader] = {}
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
 
@@ -88,7 +89,7 @@ class Server:
         if state.get("scope") != self._scope:
             state.clear()
         reader = self._reader(runs)
-        window = history_window(state, self.ceiling, self._settings, reader.oldest)
+        window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
         yield from history_counts(reader, self._filters, window)
         state.update(scope=self._scope, until=text(self.ceiling))
 
@@ -132,7 +133,9 @@ class Server:
         }
 
     def _reader(self, runs: str) -> RunReader:
-        return RunReader(self.client, KINDS[runs], self._filters, _numbers(self.version))
+        if runs not in self._readers:
+            self._readers[runs] = RunReader(self.client, KINDS[runs], self._filters, _numbers(self.version))
+        return self._readers[runs]
 
 
 def _numbers(version: str | None) -> tuple[int, ...] | None:
