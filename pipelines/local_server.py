@@ -7,6 +7,8 @@ dependencies are no business of the connector's.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -43,22 +45,31 @@ def environments_dir() -> Path:
 def server_python(version: str = DEFAULT_VERSION) -> Path:
     """The Python of an environment that holds ``prefect==version``; made on the first call (about a minute).
 
-    The environment is made beside its final place and moved there, so a killed install leaves none behind
-    that looks whole.
+    It holds the versions that ``servers/`` pins; other pins are another environment. A killed install leaves
+    none behind that looks whole, and two processes that want the same one make it once.
     """
-    home = environments_dir() / f"server-{version}-py{sys.version_info.major}{sys.version_info.minor}"
+    constraints = CONSTRAINTS / f"prefect-{version}.txt"
+    digest = hashlib.sha256(constraints.read_bytes()).hexdigest()[:6]
+    home = environments_dir() / f"server-{version}-py{sys.version_info.major}{sys.version_info.minor}-{digest}"
     python = home / "bin" / "python"
-    if (home / "complete").exists():
-        return python
-    shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "complete").exists():
+            _install(version, constraints, home, python)
+    return python
+
+
+def _install(version: str, constraints: Path, home: Path, python: Path) -> None:
     print(f"installing a Prefect {version} server into {home} (once) …", file=sys.stderr, flush=True)
+    shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    constraints = CONSTRAINTS / f"prefect-{version}.txt"
-    subprocess.run([*pip, f"prefect=={version}", "-c", str(constraints)], check=True, stderr=subprocess.DEVNULL)
+    command = [*pip, f"prefect=={version}", "-c", str(constraints)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"pip could not install a Prefect {version} server:\n{result.stderr[-2000:]}")
     (home / "complete").touch()
-    return python
 
 
 def free_port() -> int:
