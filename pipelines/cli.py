@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # a scheduler's SIGTERM ends like Ctrl-C: what was started is stopped, what was loaded stays
     signal.signal(signal.SIGTERM, _interrupt)
+    logging.getLogger("dlt").addFilter(_without_traceback)
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
@@ -48,6 +50,14 @@ def _failed(error: Exception) -> int:
     if not isinstance(error, PrefectRunsError):
         print(f"prefect-runs: this is an unexpected {type(error).__name__}; please report it", file=sys.stderr)
     return EXIT_ERROR
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    # dlt logs what goes wrong in a load job with a traceback, some of it as text, and raises it afterwards
+    if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+        record.exc_info = None
+        record.msg, record.args = record.getMessage().partition(" with message Traceback ")[0], ()
+    return True
 
 
 def _interrupt(signum: int, frame: object) -> None:

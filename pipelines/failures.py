@@ -47,6 +47,9 @@ def explained() -> Iterator[None]:
         ours = next((cause for cause in _causes(error) if isinstance(cause, PrefectRunsError)), None)
         if ours is not None:
             raise ours from None
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            # dlt wraps an interrupt (Ctrl-C, SIGTERM) as if a step had failed
+            raise KeyboardInterrupt from None
         if _says(error, LOCKED):
             raise WarehouseBusy(
                 f"the destination is held by another program ({_innermost(error)}). What was read is kept and is "
@@ -75,5 +78,5 @@ def _says(error: BaseException, words: tuple[str, ...]) -> bool:
 
 
 def _innermost(error: BaseException) -> str:
-    *_, last = _causes(error)
-    return " ".join(str(last).split())[:300]
+    *_, last = (text for cause in _causes(error) if (text := " ".join(str(cause).split())))
+    return last[:300]

@@ -44,7 +44,7 @@ def cell(value: Any) -> str:
 def sync_screen(report: SyncReport) -> str:
     """The screen after a sync."""
     rows = [
-        (name, rows, report.new.get(name, 0), "read whole" if name in READ_WHOLE else report.changed.get(name, 0))
+        (name, rows, max(report.new[name], 0), "read whole" if name in READ_WHOLE else report.changed[name])
         for name, rows in report.rows.items()
         if name != "syncs"
     ]

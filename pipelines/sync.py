@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,10 @@ from typing import Any
 import dlt
 from dlt.common.configuration import resolve_configuration
 from dlt.common.runtime.collector_base import Collector
+from dlt.common.schema.utils import get_inherited_table_hint
+from dlt.common.storages.load_package import PackageStorage
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from prefect_runs import (
     RESOURCES,
@@ -23,12 +28,15 @@ from prefect_runs import (
     PrefectCredentials,
     ReadSettings,
     RunFilters,
+    Version,
     prefect_runs,
     unfinished,
 )
 from prefect_runs.clock import as_utc
+from prefect_runs.read_ahead import batches
 
 from .failures import explained, patiently
+from .memory import keep_small
 from .warehouse import Warehouse
 
 DEFAULT_DATABASE = "prefect_runs.duckdb"
@@ -36,7 +44,7 @@ DEFAULT_DATASET = "prefect"
 SECTIONS = ("sources", "prefect_runs")
 
 # rows of the first load that are kept and committed together: what a killed sync can lose is read again in seconds
-CHUNK_ROWS = 20_000
+CHUNK_ROWS = 10_000
 # a first load that took longer than this is followed by a sync of what changed meanwhile
 FRESH = timedelta(minutes=1)
 
@@ -83,6 +91,21 @@ class SyncReport:
         return json.dumps(asdict(self), default=str)
 
 
+@dataclass(frozen=True)
+class PatientKnown:
+    """What the warehouse holds, asked again while a reader holds its file; see `prefect_runs.known.Known`."""
+
+    warehouse: Warehouse
+
+    def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
+        """See `Warehouse.versions`."""
+        return patiently(lambda: self.warehouse.versions(table, since))
+
+    def present(self, table: str, ids: Collection[str]) -> set[str]:
+        """See `Warehouse.present`."""
+        return patiently(lambda: self.warehouse.present(table, ids))
+
+
 class Sync:
     """One destination and one server, and the pipeline between them."""
 
@@ -92,6 +115,7 @@ class Sync:
             raise ConfigurationError(
                 f"there is no resource {', '.join(sorted(unknown))}; there are {', '.join(RESOURCES)}"
             )
+        keep_small()
         self.options = options
         self._credentials = _resolved(PrefectCredentials, SECTIONS, {"api_url": options.api_url})
         self.connection = self._credentials.connection()
@@ -110,8 +134,38 @@ class Sync:
     def restore(self) -> None:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
         patiently(self.pipeline.sync_destination)
+        for load_id in self.pipeline.list_normalized_load_packages():
+            patiently(lambda load_id=load_id: self._undo_unrecorded(load_id))  # type: ignore[misc]
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
+
+    def _undo_unrecorded(self, load_id: str) -> None:
+        """Take out what a killed load committed a moment before dlt recorded it: dlt loads those files once more.
+
+        Rows that are twice in the staging dataset, with one `_dlt_id`, would be merged twice.
+        """
+        from pyarrow.parquet import read_table  # type: ignore[import-untyped]
+
+        jobs = self.pipeline.get_load_package_info(load_id).jobs["started_jobs"]
+        tables = self.pipeline.default_schema.tables
+        with self.pipeline.destination_client() as destination, contextlib.suppress(DatabaseUndefinedRelation):
+            # files on a filesystem have names of their own, and are written over
+            if not isinstance(destination, SqlJobClientBase):
+                return
+            client = destination.sql_client
+            client.execute_sql(
+                f"DELETE FROM {client.make_qualified_table_name('_dlt_loads')} WHERE load_id = %s", load_id
+            )
+            for job in jobs:
+                path, table = Path(job.file_path), job.job_file_info.table_name
+                recorded = path.parents[1] / PackageStorage.PENDING_TRANSITIONS_FOLDER / path.name
+                if path.suffix != ".parquet" or recorded.exists():
+                    continue
+                merged = get_inherited_table_hint(tables, table, "write_disposition") == "merge"
+                with client.with_staging_dataset() if merged else contextlib.nullcontext():
+                    sql = f"DELETE FROM {client.make_qualified_table_name(table)} WHERE _dlt_id IN "
+                    for ids in batches(read_table(path, columns=["_dlt_id"])["_dlt_id"].to_pylist(), 1_000):
+                        client.execute_sql(f"{sql} ({', '.join(['%s'] * len(ids))})", *ids)
 
     def run(self) -> SyncReport:
         """Load everything that changed.
@@ -148,15 +202,22 @@ class Sync:
         source = self._source()
         self.pipeline.extract(source, loader_file_format="parquet")
         normalized = self.pipeline.normalize()
-        info = patiently(self.pipeline.load)
+        info = patiently(self._load_package)
         loads.extend(info.loads_ids)
         loaded.update(normalized.row_counts)
+
+    def _load_package(self) -> Any:
+        # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
+        with self.pipeline.sql_client():
+            return self.pipeline.load()
 
     def _source(self) -> Any:
         settings = _resolved(ReadSettings, (*SECTIONS, "settings"), self.options.settings)
         settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
         filters = _resolved(RunFilters, (*SECTIONS, "filters"), {"start_date": self.options.start_date})
-        source = prefect_runs(self._credentials, self.workspace, filters, settings, self.warehouse)
+        # a full sync takes nothing for granted, or states missing from the warehouse would not come back
+        known = None if self.options.full else PatientKnown(self.warehouse)
+        source = prefect_runs(self._credentials, self.workspace, filters, settings, known)
         return source.with_resources(*self.options.resources, "syncs") if self.options.resources else source
 
     def _forget(self) -> None:

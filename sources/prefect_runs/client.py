@@ -28,7 +28,6 @@ from .paging import Body, Page, Row
 RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 # the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
 ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
-JSON_ENDS = (b"]", b"}", b'"', b"e", b"l", *(str(digit).encode() for digit in range(10)))
 
 
 class CountingAdapter(HTTPAdapter):
@@ -75,11 +74,13 @@ class PrefectClient:
         self._retrying = RetryingClient(
             raise_for_status=False,
             status_codes=RETRIED_STATUS,
-            retry_condition=_cut_short,
+            retry_condition=_no_json,
             session_attrs={"verify": connection.verify},
         )
         self._retrying.update_from_config(self._runtime)
         self._local = threading.local()
+        # flow runs and task runs are read in turns, each with threads of its own
+        self._slots = threading.BoundedSemaphore(connections)
         self._csrf: dict[str, str] = {}
 
     @property
@@ -89,7 +90,7 @@ class PrefectClient:
 
     def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
         """The JSON that a GET answers. Errors as in `post`."""
-        return self._answer("GET", path, lambda rest: rest.get(path, params, headers=self._csrf, **self._verify))
+        return self._answer("GET", path, lambda rest: rest.get(path, params, headers=self._csrf, **self._options))
 
     def post(self, path: str, body: Body) -> Any:
         """The JSON that a POST of `body` answers.
@@ -101,7 +102,7 @@ class PrefectClient:
             ServerUnavailable: no answer, or 408, 429 or 5xx to every try.
             UnexpectedReply: no JSON.
         """
-        return self._answer("POST", path, lambda rest: rest.post(path, body, headers=self._csrf, **self._verify))
+        return self._answer("POST", path, lambda rest: rest.post(path, body, headers=self._csrf, **self._options))
 
     def page(self, path: str, body: Body, limit: int | None = None) -> Page:
         """A page of rows from a `/filter` route; the page size follows what the server allows."""
@@ -111,7 +112,7 @@ class PrefectClient:
                 "POST",
                 path,
                 lambda rest, size=size: rest.post(  # type: ignore[misc]
-                    path, {**body, "limit": size}, headers=self._csrf, **self._verify
+                    path, {**body, "limit": size}, headers=self._csrf, **self._options
                 ),
             )
             allowed = ALLOWED_LIMIT.search(response.text) if response.status_code == 422 else None
@@ -137,7 +138,7 @@ class PrefectClient:
     def version(self) -> str | None:
         """The server's version, or None where it does not tell (Prefect Cloud)."""
         path = "/admin/version"
-        response = self._send("GET", path, lambda rest: rest.get(path, **self._verify))
+        response = self._send("GET", path, lambda rest: rest.get(path, **self._options))
         if response.status_code in (403, 404) and self.connection.is_cloud:
             return None
         if response.status_code == 404:
@@ -154,20 +155,30 @@ class PrefectClient:
         return reply
 
     @property
-    def _verify(self) -> dict[str, Any]:
-        # given with each request, for the environment's CA bundle would win over the session's setting
-        return {} if self.connection.verify is True else {"verify": self.connection.verify}
+    def _options(self) -> dict[str, Any]:
+        # a redirect is not followed, for the custom headers would go to whatever host it names
+        options: dict[str, Any] = {"allow_redirects": False}
+        if self.connection.verify is not True:
+            # given with each request, for the environment's CA bundle would win over the session's setting
+            options["verify"] = self.connection.verify
+        return options
 
     def _answer(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Any:
         return self._json(self._send(method, path, send))
 
     def _send(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Response:
         try:
-            response = send(self._rest())
+            with self._slots:
+                response = send(self._rest())
             if response.status_code == 403 and "csrf" in response.text.lower():
                 self._fetch_csrf_token()
                 response = send(self._rest())
         except requests.RequestException as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise ConfigurationError(
+                    f"{method} {self._url(path)}: the server's certificate is not trusted ({self._reason(error)}). "
+                    "Set ca_file (or PREFECT_API_SSL_CERT_FILE) to the certificates of its authority."
+                ) from None
             raise ServerUnavailable(
                 f"{method} {self._url(path)} got no answer: {self._reason(error)}. Is the server up, and the URL right?"
             ) from None
@@ -184,7 +195,7 @@ class PrefectClient:
     def _fetch_csrf_token(self) -> None:
         # a server with CSRF protection refuses even reads by POST without a token; tokens last an hour
         client = str(uuid.uuid4())
-        reply = self._json(self._rest().get("/csrf-token", {"client": client}, **self._verify))
+        reply = self._json(self._rest().get("/csrf-token", {"client": client}, **self._options))
         self._csrf = {"Prefect-Csrf-Token": str(reply["token"]), "Prefect-Csrf-Client": client}
 
     def _rest(self) -> RESTClient:
@@ -213,6 +224,12 @@ class PrefectClient:
             raise AccessRefused(f"{asked} {came}. {self._credentials_hint()}")
         if status in RETRIED_STATUS or status >= 500:
             raise ServerUnavailable(f"{asked} {came}, after several tries. Try again later.")
+        if 300 <= status < 400:
+            location = response.headers.get("Location", "").partition("?")[0]
+            raise ConfigurationError(
+                f"{asked} answered {status} {response.reason}, a redirect to {location or 'nowhere'}, which is not "
+                "followed. Set the URL of the API itself, and check what stands in front of the server."
+            )
         if "html" in response.headers.get("Content-Type", ""):
             raise ConfigurationError(
                 f"{asked} answered {status} with a page of HTML where JSON was due: {_excerpt(response.text)}. "
@@ -224,7 +241,7 @@ class PrefectClient:
         if status >= 400:
             raise ConfigurationError(f"{asked} {came}. Is this the URL of a Prefect 3 API?")
         try:
-            return json.loadb(response.content)
+            return vars(response)["parsed"] if "parsed" in vars(response) else json.loadb(response.content)
         except ValueError as error:
             raise UnexpectedReply(
                 f"{asked} answered {status} with {len(response.content)} bytes that are no JSON ({error}): "
@@ -240,13 +257,18 @@ class PrefectClient:
         )
 
 
-def _cut_short(response: Response | None, error: BaseException | None) -> bool:
-    """Whether a good reply ends in the middle of its JSON, which a broken proxy can do unnoticed."""
+def _no_json(response: Response | None, error: BaseException | None) -> bool:
+    """Whether a good reply is cut or garbled, which a broken proxy can do unnoticed: the length agrees."""
     if response is None or response.status_code != 200:
         return False
     if "json" not in response.headers.get("Content-Type", ""):
         return False
-    return not response.content.rstrip().endswith(JSON_ENDS)
+    try:
+        # parsed once: `_json` takes it from here
+        vars(response)["parsed"] = json.loadb(response.content)
+    except ValueError:
+        return True
+    return False
 
 
 def _excerpt(body: str) -> str:

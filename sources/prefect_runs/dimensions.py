@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from .client import PrefectClient
 from .paging import Body, Row, overlapping
 
-# orders that the API offers; work pools and queues have none to ask for
-SORTS = {"flows": "NAME_ASC", "deployments": "NAME_ASC"}
+# orders without ties, for a tie may be in another order on the next page: a deployment's name is unique only within
+# its flow. Work pools and queues have no order to ask for.
+SORTS = {"flows": "NAME_ASC", "deployments": "CREATED_DESC"}
 
 
 def dimension(client: PrefectClient, name: str) -> Iterator[list[Row]]:

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from dlt.common.json import json
+
 from .clock import parse
 from .exceptions import UnexpectedReply
 from .paging import Row
 from .tables import Table
 
 # what a column of each type may hold in the API's JSON
-JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "timestamp": (str,),
-    "double": (float, int),
-    "bigint": (int,),
-    "bool": (bool,),
-    "json": (dict, list, str, int, float, bool),
+JSON_TYPES: dict[str, frozenset[type]] = {
+    "text": frozenset({str}),
+    "timestamp": frozenset({str}),
+    "double": frozenset({float, int}),
+    "bigint": frozenset({int}),
+    "bool": frozenset({bool}),
+    "json": frozenset({dict, list, str, int, float, bool}),
 }
 
 # details that every state has, whether or not anything was said
@@ -28,8 +30,8 @@ RUN_IDS = ("flow_run_id", "task_run_id")
 class Shape:
     """Takes the columns of one table out of the API's rows.
 
-    Nulls are left out (the column exists all the same), unknown fields are dropped, and a field of another
-    type than the table's is refused before anything lands.
+    Nulls are left out (the column exists all the same), unknown fields are dropped, free-form JSON becomes text
+    (dlt stores it as JSON), and a field of another type than the table's is refused before anything lands.
     """
 
     def __init__(self, table: Table, workspace: str | None) -> None:
@@ -37,6 +39,7 @@ class Shape:
         self._constant: Row = {} if workspace is None else {"workspace": workspace}
         self._columns = [(column.name, JSON_TYPES[column.type]) for column in table.columns]
         self._times = [column.name for column in table.columns if column.type == "timestamp"]
+        self._free_form = [column.name for column in table.columns if column.type == "json"]
 
     def __call__(self, row: Row) -> Row:
         """The shaped row.
@@ -45,16 +48,23 @@ class Shape:
             UnexpectedReply: a field has another type, or a time cannot be read.
         """
         shaped: Row = dict(self._constant)
+        get = row.get
         for name, types in self._columns:
-            value = row.get(name)
+            value = get(name)
             if value is None:
                 continue
-            if not isinstance(value, types):
+            # the exact type: true and false are integers to isinstance
+            if type(value) not in types:
                 raise self._refusal(row, name, value)
             shaped[name] = value
         for name in self._times:
             if name in shaped:
                 self._check_time(row, name, shaped[name])
+        for name in self._free_form:
+            if name in shaped:
+                # as text, for dlt drops the first character of values inside JSON that begin with U+F026 to U+F02E,
+                # with which it marks types in its own files
+                shaped[name] = json.dumps(shaped[name])
         return shaped
 
     def _check_time(self, row: Row, name: str, value: str) -> None:

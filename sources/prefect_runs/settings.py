@@ -18,8 +18,8 @@ STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMI
 HISTORY_INTERVALS = 500
 HISTORY_INTERVAL = timedelta(hours=1)
 
-# windows of the snapshot hold at most this many runs: four of them in memory are a few MB
-ROWS_PER_WINDOW = 2_000
+# windows of the first load hold at most this many runs: four of them for each kind of run are in memory, 5 kB a run
+ROWS_PER_WINDOW = 1_000
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
 # pipeline state must stay a few kB, and what falls out of this list is found by `verify`

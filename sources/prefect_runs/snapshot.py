@@ -37,5 +37,6 @@ def snapshot(reader: RunReader, whole: Window, chunk_rows: int | None) -> Iterat
         # a run made between the count and here is later than the ceiling
         return lambda: (window, reader.expected(window) if count else [])
 
-    windows = chunk(counted_windows(whole, reader.count, ROWS_PER_WINDOW), chunk_rows)
+    rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
+    windows = chunk(counted_windows(whole, reader.count, rows), chunk_rows)
     return read_ahead((call(window, count) for window, count in windows), reader.client.connections)

@@ -56,5 +56,6 @@ def counted_windows(whole: Window, count: Callable[[Window], int], at_most: int)
             continue
         left, right = window.halves()
         on_the_left = count(left)
-        todo.append((right, max(rows - on_the_left, 0)))
+        # never said to be empty: runs made on the left since the whole was counted hide as many on the right
+        todo.append((right, max(rows - on_the_left, 1)))
         todo.append((left, on_the_left))

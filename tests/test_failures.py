@@ -1,0 +1,455 @@
+"""What goes wrong around a sync: a clear error, the documented exit code, no traceback, and the next sync is whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from conftest import IMPATIENT, SHORT_LOOKBACK_SECONDS, Copy
+from fault_proxy import (
+    Fault,
+    FaultProxy,
+    close,
+    cut_body,
+    cut_json,
+    hang,
+    login_page,
+    replace_json,
+    reset,
+    unauthorized,
+)
+from prefect_api import PrefectApi, now, seconds
+
+from prefect_runs import WarehouseBusy
+from prefect_runs_pipelines import failures
+from prefect_runs_pipelines.cli import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.local_server import LocalServer, free_port
+
+KEY = "pnu_secret_0123456789"
+AUTH = "admin:secret_password_0123456789"
+HEADER = "secret_header_value_0123456789"
+
+# the command, with the patience that a test has
+COMMAND = """
+import sys
+from prefect_runs_pipelines import failures
+failures.PATIENCE_SECONDS = 2.0
+from prefect_runs_pipelines.cli import main
+sys.exit(main())
+"""
+
+
+@dataclass
+class Command:
+    """`prefect-runs sync` of a test's warehouse, in a process of its own.
+
+    Attributes:
+        environment: variables on top of this process's own.
+    """
+
+    copy: Copy
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, url: str | None = None, **options: Any) -> subprocess.Popen[str]:
+        """A sync that has just begun; `options` go to the process."""
+        arguments = ["--database", str(self.copy.database), "--workspace", "test"]
+        arguments += ["--api-url", url or self.copy.url, "--start-date", self.copy.since.isoformat()]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment = {
+            **clean,
+            "NO_PROXY": "127.0.0.1",
+            "PREFECT_HOME": str(self.copy.folder / "no settings of Prefect"),
+            "DLT_DATA_DIR": str(self.copy.folder / "dlt"),
+            "RUNTIME__REQUEST_MAX_ATTEMPTS": "2",
+            "RUNTIME__REQUEST_BACKOFF_FACTOR": "0.01",
+            "RUNTIME__REQUEST_TIMEOUT": "10",
+            "SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES": str(SHORT_LOOKBACK_SECONDS / 60),
+            **self.environment,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "sync", *arguments],
+            cwd=self.copy.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def fails(self, code: int, *words: str, url: str | None = None, **options: Any) -> str:
+        """Sync, and check how it fails; returns what it said."""
+        return self.failed(self.start(url, **options), code, *words)
+
+    def failed(self, process: subprocess.Popen[str], code: int, *words: str) -> str:
+        """Check how a sync ends that was started: exit code, words of its message, no traceback."""
+        output, error = process.communicate(timeout=120)
+        assert process.returncode == code, f"{process.returncode}: {output}{error}"
+        assert "Traceback" not in error
+        assert "this is an unexpected" not in error
+        missing = [word for word in words if word not in error]
+        assert not missing, f"{missing} not in {error}"
+        return error
+
+    def works(self, url: str | None = None) -> str:
+        """Sync, which makes the copy whole; returns what it said."""
+        output, error = self.start(url).communicate(timeout=120)
+        assert "nothing is known to be missing" in output, f"{output}{error}"
+        self.copy.assert_true()
+        return output + error
+
+
+@pytest.fixture
+def command(copy: Copy, api: PrefectApi) -> Command:
+    for state in ("COMPLETED", "RUNNING", "FAILED"):
+        api.task_run(state, flow_run_id=api.flow_run(state, tags=["a", "b"]))
+    return Command(copy)
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
+
+
+class TestWrongServer:
+    def test_nothing_listens(self, command: Command) -> None:
+        url = f"http://127.0.0.1:{free_port()}/api"
+        command.fails(EXIT_RETRY, f"GET {url}/admin/version got no answer", "refused", "Is the server up", url=url)
+        assert not command.copy.database.exists() or command.copy.values("SHOW ALL TABLES") == []
+        command.works()
+
+    def test_another_path(self, command: Command, server: LocalServer) -> None:
+        url = server.url.replace("/api", "/other/api")
+        command.fails(EXIT_CONFIGURATION, "there is no Prefect API at", "answered 404", "ends in /api", url=url)
+        command.works()
+
+    def test_a_key_that_is_refused(self, command: Command, proxy: FaultProxy) -> None:
+        command.works()
+        proxy.inject(unauthorized(), times=None)
+        command.fails(EXIT_CONFIGURATION, "answered 401", "PREFECT_API_AUTH_STRING", url=proxy.url)
+        command.works()
+
+    def test_a_login_page(self, command: Command, proxy: FaultProxy) -> None:
+        proxy.inject(login_page(), times=None)
+        command.fails(EXIT_CONFIGURATION, "a page of HTML where JSON was due", "set the URL of the API", url=proxy.url)
+        command.works()
+
+
+class TestFaultsInMidSync:
+    """The first load and a later sync meet a fault that stays, at a request in the middle."""
+
+    CASES = (
+        pytest.param(reset(), EXIT_RETRY, "got no answer", id="goes away"),
+        pytest.param(cut_body(), EXIT_RETRY, "got no answer", id="cut body"),
+        pytest.param(cut_json(), EXIT_ERROR, "no JSON", id="cut JSON"),
+        pytest.param(login_page(), EXIT_CONFIGURATION, "HTML", id="session over"),
+    )
+
+    @pytest.mark.parametrize(("fault", "code", "words"), CASES)
+    def test_then_whole(
+        self, command: Command, proxy: FaultProxy, api: PrefectApi, fault: Fault, code: int, words: str
+    ) -> None:
+        proxy.inject(fault, after=6, times=None)
+        command.fails(code, words, "127.0.0.1", url=proxy.url)
+        command.works()
+        api.flow_run("RUNNING")
+        api.task_run("COMPLETED")
+        proxy.clear()
+        proxy.inject(fault, "/task_run_states", times=None)
+        command.fails(code, words, "task_run_states", url=proxy.url)
+        command.works()
+
+    def test_the_server_is_killed(self, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        home.mkdir()
+        running = LocalServer(home=home, settings=IMPATIENT)
+        try:
+            running.start()
+            api = PrefectApi(running.url)
+            copy = Copy(api, tmp_path, now() - seconds(0.5), running.url)
+            for _ in range(5):
+                api.task_run("COMPLETED", flow_run_id=api.flow_run("RUNNING"))
+            command = Command(copy)
+            with FaultProxy(running.url) as proxy:
+                proxy.before(None, lambda: running.stop(kill=True), after=8)
+                command.fails(EXIT_RETRY, "got no answer", "Is the server up", url=proxy.url)
+            running.start()
+            command.works()
+            api.close()
+        finally:
+            running.close()
+
+
+def in_rows(change: Callable[[dict[str, Any]], None]) -> Fault:
+    """The server's rows, each changed."""
+
+    def changed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows:
+            change(row)
+        return rows
+
+    return replace_json(changed)
+
+
+def set_state(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Sets fields of the row and of its state, as a newer server would answer."""
+
+    def change(row: dict[str, Any]) -> None:
+        row["state"].update(fields)
+        row.update((f"state_{name}", value) for name, value in fields.items())
+
+    return change
+
+
+class TestRowsOfAnotherShape:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("run_count", "many"), ("tags", "a"), ("name", {"a": 1})],
+    )
+    def test_a_field_of_another_type(self, command: Command, proxy: FaultProxy, field: str, value: Any) -> None:
+        proxy.inject(in_rows(lambda row: row.update({field: value})), "/flow_runs/filter", times=None)
+        command.fails(EXIT_ERROR, field, repr(value)[:20], url=proxy.url)
+        command.works()
+
+    @pytest.mark.xfail(reason="rows are used before their fields are checked: a bare Python error, or nothing")
+    @pytest.mark.parametrize(("field", "value"), [("state", "RUNNING"), ("updated", None), ("expected_start_time", 7)])
+    def test_a_field_that_the_sync_itself_needs(
+        self, command: Command, proxy: FaultProxy, field: str, value: Any
+    ) -> None:
+        proxy.inject(in_rows(lambda row: row.update({field: value})), "/flow_runs/filter", times=None)
+        command.fails(EXIT_ERROR, field, url=proxy.url)
+        command.works()
+
+    def test_an_unknown_state_name(self, command: Command, proxy: FaultProxy) -> None:
+        proxy.inject(in_rows(set_state(name="Never heard of")), "/flow_runs/filter", times=None)
+        output, error = command.start(proxy.url).communicate(timeout=60)
+        assert "nothing is known to be missing" in output, error
+        assert set(command.copy.values("SELECT state_name FROM prefect.flow_runs")) == {"Never heard of"}
+
+    @pytest.mark.xfail(reason="an unknown state type is loaded without a word")
+    def test_an_unknown_state_type(self, command: Command, proxy: FaultProxy) -> None:
+        proxy.inject(in_rows(set_state(type="HIBERNATING")), "/flow_runs/filter", times=None)
+        command.fails(EXIT_ERROR, "HIBERNATING", "state_type", url=proxy.url)
+        command.works()
+
+
+HOLD = """
+import sys, time, duckdb
+held = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def hold(copy: Copy) -> Iterator[Callable[[float], None]]:
+    """Holds the DuckDB file in another process for so many seconds."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(length: float) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(copy.database), str(length)], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+class TestHeldWarehouse:
+    def test_held_before_the_sync(self, command: Command, api: PrefectApi, hold: Callable[[float], None]) -> None:
+        command.works()
+        api.flow_run("RUNNING")
+        hold(60)
+        began = time.monotonic()
+        command.fails(EXIT_RETRY, "held by another program", "close the other program")
+        assert time.monotonic() - began > 2
+
+    def test_held_at_the_first_load(self, command: Command, hold: Callable[[float], None]) -> None:
+        hold(6)
+        command.fails(EXIT_RETRY, "held by another program")
+        time.sleep(6)
+        command.works()
+
+    def test_held_when_it_is_to_be_loaded(
+        self, copy: Copy, api: PrefectApi, hold: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy.sync()
+        run_id = api.flow_run("RUNNING", name="extracted and not loaded")
+        normalize = dlt.Pipeline.normalize
+
+        def and_hold(pipeline: dlt.Pipeline) -> Any:
+            normalized = normalize(pipeline)
+            hold(3)
+            return normalized
+
+        with monkeypatch.context() as patched:
+            patched.setattr(failures, "PATIENCE_SECONDS", 1.0)
+            patched.setattr(dlt.Pipeline, "normalize", and_hold)
+            with pytest.raises(WarehouseBusy, match="loaded by the next sync"):
+                copy.sync()
+        pending = [path for path in copy.folder.glob("pipelines/*/load/normalized/*") if path.is_dir()]
+        assert len(pending) == 1
+        copy.sync_and_compare()
+        sql = f"SELECT _dlt_load_id FROM prefect.flow_runs WHERE id = '{run_id}'"
+        assert copy.values(sql) == [pending[0].name]
+
+    @pytest.mark.parametrize("path", ["/flow_runs/filter", "/task_run_states"])
+    def test_held_for_a_moment_while_it_reads(
+        self, command: Command, api: PrefectApi, proxy: FaultProxy, hold: Callable[[float], None], path: str
+    ) -> None:
+        command.works()
+        api.task_run("RUNNING", flow_run_id=api.flow_run("RUNNING"))
+        proxy.before(path, lambda: hold(1))
+        command.works(proxy.url)
+        assert path in [request.path.rstrip("/") for request in proxy.requests]
+
+    def test_the_reader_closes_in_time(self, command: Command, api: PrefectApi, hold: Callable[[float], None]) -> None:
+        command.works()
+        api.flow_run("RUNNING")
+        hold(2)
+        command.works()
+
+    def test_patience_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(failures, "PATIENCE_SECONDS", 0.6)
+        tries: list[float] = []
+
+        def locked() -> None:
+            tries.append(time.monotonic())
+            raise OSError("IO Error: Could not set lock on file")
+
+        with pytest.raises(WarehouseBusy, match="held by another program"), failures.explained():
+            failures.patiently(locked)
+        assert len(tries) == 3
+
+
+@pytest.fixture
+def make_long_messages(api: PrefectApi) -> Iterator[Callable[[], None]]:
+    """Makes runs that need some MB in a warehouse, however it packs them."""
+    made: list[str] = []
+
+    def make() -> None:
+        for _ in range(8):
+            message = os.urandom(100_000).hex()
+            made.append(api.flow_run({"type": "RUNNING", "name": "Running", "message": message}))
+
+    yield make
+    # later tests read pages of this server too
+    for run_id in made:
+        api.call("DELETE", f"/flow_runs/{run_id}")
+
+
+class TestFullDisk:
+    def test_a_full_file_system(self, copy: Copy, make_long_messages: Callable[[], None], tmp_path: Path) -> None:
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)], capture_output=True)
+        if mounted.returncode:
+            pytest.skip(f"no small file system can be mounted here: {mounted.stderr.decode().strip()}")
+        try:
+            copy.folder = small
+            command = Command(copy, {"DLT_DATA_DIR": str(tmp_path / "dlt")})
+            for _ in ("first load", "later sync"):
+                make_long_messages()
+                room = os.statvfs(small)
+                (small / "filler").write_bytes(b"x" * (room.f_bavail * room.f_bsize - 65_536))
+                command.fails(EXIT_RETRY, "full", "Make room")
+                (small / "filler").unlink()
+                command.works()
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+
+class TestSigterm:
+    @pytest.mark.parametrize("path", ["/admin/version", "/flow_run_states"])
+    def test_while_it_reads(self, command: Command, proxy: FaultProxy, path: str) -> None:
+        processes: list[subprocess.Popen[str]] = []
+        proxy.before(path, lambda: processes[0].terminate())
+        proxy.inject(hang(0.3), path)
+        processes.append(command.start(proxy.url))
+        command.failed(processes[0], EXIT_RETRY, "interrupted")
+        command.works()
+
+    @pytest.mark.parametrize("moment", [0.0, 0.2, 0.5])
+    def test_while_it_loads(self, command: Command, proxy: FaultProxy, moment: float) -> None:
+        asked: list[None] = []
+        proxy.before("/task_runs/history", lambda: asked.append(None))
+        process = command.start(proxy.url)
+        while not asked:
+            time.sleep(0.01)
+        time.sleep(moment)
+        process.terminate()
+        # it may be done already
+        if process.wait(60) == EXIT_OK:
+            process.communicate()
+        else:
+            command.failed(process, EXIT_RETRY, "interrupted")
+        command.works()
+
+
+class TestSecrets:
+    @pytest.fixture
+    def secretive(self, command: Command) -> Command:
+        command.environment.update(
+            RUNTIME__LOG_LEVEL="DEBUG",
+            SOURCES__PREFECT_RUNS__CREDENTIALS__API_KEY=KEY,
+            SOURCES__PREFECT_RUNS__CREDENTIALS__CUSTOM_HEADERS=f'{{"X-Secret": "{HEADER}"}}',
+        )
+        return command
+
+    def assert_hidden(self, command: Command, said: str) -> None:
+        """No secret in the output, in dlt's working files or in the warehouse."""
+        texts = {"output": said.encode()}
+        for path in command.copy.folder.rglob("*"):
+            if path.is_file():
+                texts[str(path)] = path.read_bytes()
+        assert any(name.endswith("trace.pickle") for name in texts)
+        assert "DEBUG" in said
+        # Basic authentication sends the auth string in base64
+        for secret in (KEY, AUTH, AUTH.partition(":")[2], HEADER, "c2VjcmV0X3Bhc3N3b3Jk"):
+            assert [name for name, text in texts.items() if secret.encode() in text] == []
+
+    @pytest.mark.parametrize("auth", [False, True], ids=["key", "auth string"])
+    def test_are_nowhere(self, secretive: Command, proxy: FaultProxy, auth: bool) -> None:
+        if auth:
+            secretive.environment["SOURCES__PREFECT_RUNS__CREDENTIALS__AUTH_STRING"] = AUTH
+        said = secretive.works(proxy.url)
+        sent = proxy.requests[-1].headers
+        assert sent["X-Secret"] == HEADER
+        assert sent["Authorization"].startswith("Basic" if auth else f"Bearer {KEY}")
+        faults = [
+            (unauthorized(), EXIT_CONFIGURATION),
+            (close(), EXIT_RETRY),
+            (login_page(), EXIT_CONFIGURATION),
+            (cut_json(), EXIT_ERROR),
+        ]
+        for fault, code in faults:
+            proxy.clear()
+            proxy.inject(fault, after=3, times=None)
+            said += secretive.failed(secretive.start(proxy.url), code)
+        self.assert_hidden(secretive, said)
+
+    def test_of_prefects_own_settings_are_nowhere(self, secretive: Command, proxy: FaultProxy) -> None:
+        for name in [name for name in secretive.environment if "CREDENTIALS" in name]:
+            del secretive.environment[name]
+        headers = f'{{"X-Secret": "{HEADER}"}}'
+        secretive.environment.update(
+            PREFECT_API_KEY=KEY, PREFECT_API_AUTH_STRING=AUTH, PREFECT_CLIENT_CUSTOM_HEADERS=headers
+        )
+        said = secretive.works(proxy.url)
+        assert proxy.requests[-1].headers["X-Secret"] == HEADER
+        proxy.inject(unauthorized(), times=None)
+        said += secretive.fails(EXIT_CONFIGURATION, "answered 401", url=proxy.url)
+        self.assert_hidden(secretive, said)

@@ -1,0 +1,200 @@
+"""`kill -9` at any moment of a sync: the next sync makes the copy whole, and nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+from comparison import select
+from conftest import SHORT_LOOKBACK_SECONDS, Copy
+from prefect_api import PrefectApi, now, seconds
+
+from prefect_runs.tables import TABLES
+
+FLOW_RUNS = 100
+CHUNKS = 3
+FIRST_LOADS, LATER_SYNCS = 4, 6
+
+# the command, with windows small enough for some hundreds of runs to be several chunks
+COMMAND = """
+import sys
+import prefect_runs.snapshot
+prefect_runs.snapshot.ROWS_PER_WINDOW = 10
+from prefect_runs_pipelines.cli import main
+sys.exit(main())
+"""
+
+
+class Syncs:
+    """Runs `prefect-runs sync` of one warehouse in processes of their own."""
+
+    def __init__(self, copy: Copy, folder: Path) -> None:
+        folder.mkdir()
+        copy.folder = folder
+        self.copy = copy
+        self._environment = {
+            **os.environ,
+            "DLT_DATA_DIR": str(folder / "dlt"),
+            "SOURCES__PREFECT_RUNS__SETTINGS__CHUNK_ROWS": str(FLOW_RUNS // CHUNKS),
+            "SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES": str(SHORT_LOOKBACK_SECONDS / 60),
+        }
+
+    def start(self) -> subprocess.Popen[str]:
+        """A sync that has just begun."""
+        options = ["--api-url", self.copy.url, "--workspace", "test", "--start-date", self.copy.since.isoformat()]
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "sync", "--database", str(self.copy.database), *options],
+            cwd=self.copy.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def whole(self) -> float:
+        """Sync to the end; returns how long it took."""
+        started = time.monotonic()
+        process = self.start()
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return time.monotonic() - started
+
+    def killed(self, after: float) -> bool:
+        """Kill a sync after so many seconds; whether it was still at work."""
+        process = self.start()
+        try:
+            process.communicate(timeout=after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        return process.returncode == -9
+
+    def loads(self) -> int:
+        """How many loads the warehouse holds."""
+        return len(self.copy.values("SELECT load_id FROM prefect._dlt_loads"))
+
+    def assert_sound(self) -> None:
+        """Everything is there, nothing twice, no child without its parent, and dlt has nothing left to load."""
+        self.copy.assert_true()
+        assert unsound(self.copy.database) == []
+        working = self.copy.folder / "dlt" / "pipelines"
+        assert [*working.glob("*/normalize/extracted/*"), *working.glob("*/load/normalized/*")] == []
+
+
+def unsound(database: Path) -> list[str]:
+    """Duplicate keys, children without parents and loads without an end, in all tables of the dataset."""
+    with duckdb.connect(str(database), read_only=True) as warehouse:
+        columns: dict[str, list[str]] = {}
+        sql = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'prefect'"
+        for row in select(warehouse, sql):
+            columns.setdefault(row["table_name"], []).append(row["column_name"])
+        questions = [question for table, names in columns.items() for question in _questions(table, names)]
+        return [f"{what}: {rows}" for what, sql in questions if (rows := warehouse.execute(sql).fetchall())]
+
+
+def _questions(table: str, columns: list[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong when the query gives rows."""
+    for key in _keys(table, columns):
+        yield (
+            f"{table} has one {key} twice",
+            f"SELECT {key}, count(*) FROM prefect.{table} GROUP BY {key} HAVING count(*) > 1",
+        )
+    if "_dlt_parent_id" in columns:
+        parent = table.rpartition("__")[0]
+        yield (
+            f"{table} has children without a parent",
+            f"SELECT * FROM prefect.{table} WHERE _dlt_parent_id NOT IN (SELECT _dlt_id FROM prefect.{parent})",
+        )
+    if "_dlt_load_id" in columns:
+        yield (
+            f"{table} has rows of a load that did not end",
+            f"SELECT DISTINCT _dlt_load_id FROM prefect.{table} "
+            "WHERE _dlt_load_id NOT IN (SELECT load_id FROM prefect._dlt_loads WHERE status = 0)",
+        )
+
+
+def _keys(table: str, columns: list[str]) -> Iterator[str]:
+    if "id" in columns:
+        yield "id"
+    if table == "syncs":
+        yield "_dlt_load_id"
+    if table == "_dlt_loads":
+        yield "load_id"
+    if table.endswith("_history"):
+        yield ", ".join(name for name in columns if name in HISTORY_KEY)
+    if "_dlt_parent_id" in columns:
+        yield "_dlt_parent_id, _dlt_list_idx"
+    if "_dlt_id" in columns and not table.startswith("_dlt_"):
+        yield "_dlt_id"
+
+
+HISTORY_KEY = (*TABLES["flow_run_history"].key, "state_type", "state_name")
+
+
+@pytest.fixture(scope="module")
+def runs_since(api: PrefectApi) -> datetime:
+    """Since when there are some hundreds of runs, of every kind that is loaded differently."""
+    since = now() - seconds(0.5)
+    for number in range(FLOW_RUNS):
+        run_id = api.flow_run("RUNNING", tags=["killed", f"number {number % 7}"], parameters={"number": number})
+        api.task_run("COMPLETED" if number % 2 else "RUNNING", flow_run_id=run_id, tags=["killed"])
+        if number % 3 == 0:
+            api.set_flow_run(run_id, "COMPLETED")
+    return since
+
+
+@pytest.fixture
+def moments() -> Iterator[random.Random]:
+    """Seeded so that a failure can be had again: PREFECT_RUNS_SEED."""
+    seed = int(os.environ.get("PREFECT_RUNS_SEED") or random.randrange(1_000_000))
+    print(f"PREFECT_RUNS_SEED={seed}")
+    return random.Random(seed)
+
+
+def spread(moments: random.Random, number: int, length: float) -> list[float]:
+    """Random moments, one in each of equal parts of `length` but its first fifth, in which Python imports."""
+    parts = [(part + moments.random()) / number for part in range(number)]
+    return [length * (0.2 + 0.8 * part) for part in parts]
+
+
+def test_first_load_killed_at_any_moment(
+    copy: Copy, runs_since: datetime, moments: random.Random, tmp_path: Path
+) -> None:
+    copy.since = runs_since
+    unkilled = Syncs(copy, tmp_path / "unkilled")
+    length = unkilled.whole()
+    unkilled.assert_sound()
+    assert unkilled.loads() >= CHUNKS - 1
+    killed = 0
+    for number, moment in enumerate(spread(moments, FIRST_LOADS, length)):
+        print(f"kill {number} after {moment:.2f} of {length:.2f} s")
+        syncs = Syncs(copy, tmp_path / str(number))
+        killed += syncs.killed(moment)
+        syncs.whole()
+        syncs.assert_sound()
+    assert killed >= FIRST_LOADS // 2
+
+
+def test_later_syncs_killed_at_any_moment(copy: Copy, api: PrefectApi, moments: random.Random, tmp_path: Path) -> None:
+    syncs = Syncs(copy, tmp_path / "later")
+    runs = [api.flow_run("RUNNING", tags=["a"]) for _ in range(LATER_SYNCS)]
+    syncs.whole()
+    length = syncs.whole()
+    killed = 0
+    for number, moment in enumerate(spread(moments, LATER_SYNCS, length)):
+        print(f"kill {number} after {moment:.2f} of {length:.2f} s")
+        api.set_flow_run(runs[number], "COMPLETED")
+        for _ in range(5):
+            api.task_run("COMPLETED", flow_run_id=api.flow_run("RUNNING", tags=["b", "c"]), tags=["d"])
+        killed += syncs.killed(moment)
+        syncs.whole()
+        syncs.assert_sound()
+    assert killed >= LATER_SYNCS // 2

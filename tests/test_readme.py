@@ -1,0 +1,134 @@
+"""Everything in the READMEs is run: commands, queries, configuration, code, and the names they mention."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from conftest import Copy
+from prefect_api import PrefectApi
+
+from prefect_runs import RESOURCES, PrefectCredentials, ReadSettings, RunFilters
+from prefect_runs.tables import TABLES
+from prefect_runs_pipelines import cli
+from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.queries import QUERIES
+
+ROOT = Path(__file__).parent.parent
+READMES = {"main": ROOT / "README.md", "source": ROOT / "sources/prefect_runs/README.md"}
+SPECS = {"settings": ReadSettings, "filters": RunFilters, "credentials": PrefectCredentials}
+
+
+def blocks(readme: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", READMES[readme].read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(readme: str) -> list[str]:
+    """What stands behind a `$` in its console blocks."""
+    return [line[2:] for block in blocks(readme, "console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture
+def in_a_folder(server: LocalServer, api: PrefectApi, tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody whose Prefect client is set up, with a run to copy."""
+    api.task_run("COMPLETED", flow_run_id=api.flow_run("COMPLETED", tags=["nightly"]))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PREFECT_API_URL": server.url, "DLT_DATA_DIR": str(tmp_path / "dlt")}
+
+
+def test_commands_of_the_readme_are_known() -> None:
+    known = {"make demo", "make test", "prefect-runs sync"}
+    assert {command for command in commands("main") if not command.startswith("export PREFECT_API_")} == known
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}: " in makefile for target in ("demo", "test", "bench"))
+
+
+def test_sync_prints_the_screen_that_the_readme_shows(in_a_folder: dict[str, str], tmp_path: Path) -> None:
+    result = subprocess.run(
+        ["prefect-runs", "sync"], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == cli.EXIT_OK, result.stderr
+    shown = next(block for block in blocks("main", "console") if "dataset prefect" in block)
+    assert shape(result.stdout) == shape(shown.partition("\n")[2])
+    assert (tmp_path / "prefect_runs.duckdb").exists()
+
+
+def shape(screen: str) -> list[str]:
+    """A screen without what differs from day to day: numbers, times, ports, widths."""
+    words = re.sub(r"\d[\d.,:-]*", "0", re.sub(r"-{2,}", "--", screen))
+    # tables appear when they have their first row
+    optional = ("deployments", "work_pools", "work_queues")
+    return [re.sub(r" +", " ", line).strip() for line in words.strip().splitlines() if not line.startswith(optional)]
+
+
+def test_python_of_the_readmes_runs(in_a_folder: dict[str, str], tmp_path: Path) -> None:
+    for readme in READMES:
+        for code in blocks(readme, "python"):
+            result = subprocess.run(
+                [sys.executable, "-c", code], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert result.returncode == 0, result.stderr
+    with duckdb.connect(str(tmp_path / "my_runs.duckdb"), read_only=True) as warehouse:
+        assert (warehouse.execute("SELECT count(*) FROM prefect.flow_runs").fetchone() or (0,))[0] > 0
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_query_of_the_readme_is_the_demo_s_and_has_the_columns_shown(copy: Copy, api: PrefectApi, number: int) -> None:
+    sql = blocks("main", "sql")[number]
+    assert sql.strip() == QUERIES[number].sql.strip()
+    assert QUERIES[number].question in READMES["main"].read_text()
+    api.task_run("COMPLETED", flow_run_id=api.flow_run("FAILED"))
+    copy.sync()
+    header = re.search(rf"{re.escape(sql)}```\n\n```text\n(.*?)\n", READMES["main"].read_text())
+    assert header
+    with duckdb.connect(str(copy.database), read_only=True) as warehouse:
+        columns = [column[0] for column in warehouse.execute(sql).description or ()]
+    assert header[1].split() == columns
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_configuration_of_the_readmes_exists(readme: str) -> None:
+    found = 0
+    for block in blocks(readme, "toml"):
+        configured: dict[str, Any] = tomllib.loads(block)["sources"]["prefect_runs"]
+        for section, spec in SPECS.items():
+            for key, value in configured.get(section, {}).items():
+                names = {field.name for field in fields(spec)}
+                assert key in names, f"{section}.{key}"
+                found += 1
+                if section == "settings" and key in ("lookback_minutes", "horizon_hours", "page_size", "connections"):
+                    assert getattr(ReadSettings(), key) == value, f"{key} is not the default"
+    assert found
+
+
+def test_every_setting_filter_resource_and_table_is_in_a_readme() -> None:
+    text = "".join(path.read_text() for path in READMES.values())
+    names = [field.name for spec in (ReadSettings, RunFilters) for field in fields(spec) if field.name[0] != "_"]
+    for name in [*names, *RESOURCES, *TABLES]:
+        assert name in text, name
+
+
+def test_exit_codes_and_options_of_the_readme_are_the_command_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sync", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    readme = READMES["main"].read_text()
+    for code, meaning in re.findall(r"^\| (\d) \| (.*) \|$", readme, re.MULTILINE):
+        assert f"{code} {meaning.replace('`', '')}" in shown
+    options = set(re.findall(r"--[a-z-]+", shown)) - {"--help"}
+    assert options <= set(re.findall(r"--[a-z-]+", readme))
+
+
+def test_links_lead_somewhere() -> None:
+    for path in READMES.values():
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+            assert (path.parent / link).exists(), link
