@@ -3,7 +3,7 @@
     python benchmarks/bench_sync.py [--flow-runs 20000] [--task-runs 50000] [--repeat 3]
 
 The floor sends the very requests that a sync sent, over as many connections, and throws the replies away. Both are
-measured in turns, in one run; medians are printed, with the machine's load on both.
+measured in turns, in one run; medians are printed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ class Measured:
     received: int = 0
     peak_mb: float = 0.0
     state_bytes: int = 0
+
+    @property
+    def line(self) -> str:
+        """What was measured, in words."""
+        parts = [f"{self.requests} requests"]
+        if self.received:
+            parts.append(f"{self.received / 1e6:.0f} MB")
+        if self.peak_mb:
+            parts.append(f"peak {self.peak_mb:.0f} MB, pipeline state {self.state_bytes:,} bytes")
+        return f"{self.seconds:.1f} s ({', '.join(parts)})"
 
 
 def recorded_requests(url: str, folder: Path) -> list[Request]:
@@ -160,12 +170,7 @@ def main() -> None:
         results = []
         for floor, copied, count in measured(server.url, asked.repeat):
             results.append((floor, copied))
-            print(
-                f"{count:,} runs: floor {floor.seconds:.1f} s ({floor.requests} requests,"
-                f" {floor.received / 1e6:.0f} MB), sync {copied.seconds:.1f} s ({copied.requests} requests, peak {copied.peak_mb:.0f} MB,"
-                f" state {copied.state_bytes:,} bytes)",
-                flush=True,
-            )
+            print(f"{count:,} runs: floor {floor.line}, sync {copied.line}", flush=True)
     floor_seconds = statistics.median(floor.seconds for floor, _ in results)
     sync_seconds = statistics.median(copied.seconds for _, copied in results)
     print(f"median: floor {floor_seconds:.1f} s, sync {sync_seconds:.1f} s, {sync_seconds / floor_seconds:.2f} times")
