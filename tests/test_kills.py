@@ -25,9 +25,15 @@ FIRST_LOADS, LATER_SYNCS = 4, 6
 
 # the command, with windows small enough for some hundreds of runs to be several chunks
 COMMAND = """
-import sys
+import os, sys
 import prefect_runs.snapshot
 prefect_runs.snapshot.ROWS_PER_WINDOW = 10
+moved_to = os.environ.get("KILLED_BEFORE_A_MOVE_TO")
+def kill(event, arguments):
+    if event == "os.rename" and moved_to in str(arguments[1]):
+        os.kill(os.getpid(), 9)
+if moved_to:
+    sys.addaudithook(kill)
 from prefect_runs_pipelines.cli import main
 sys.exit(main())
 """
@@ -47,13 +53,13 @@ class Syncs:
             "SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES": str(SHORT_LOOKBACK_SECONDS / 60),
         }
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, **environment: str) -> subprocess.Popen[str]:
         """A sync that has just begun."""
         options = ["--api-url", self.copy.url, "--workspace", "test", "--start-date", self.copy.since.isoformat()]
         return subprocess.Popen(
             [sys.executable, "-c", COMMAND, "sync", "--database", str(self.copy.database), *options],
             cwd=self.copy.folder,
-            env=self._environment,
+            env={**self._environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -75,6 +81,12 @@ class Syncs:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+        return process.returncode == -9
+
+    def killed_before_a_move_to(self, part: str) -> bool:
+        """Kill a sync when it is about to move a file to a path with this part; whether it came to that."""
+        process = self.start(KILLED_BEFORE_A_MOVE_TO=part)
+        process.communicate(timeout=120)
         return process.returncode == -9
 
     def loads(self) -> int:
@@ -198,3 +210,22 @@ def test_later_syncs_killed_at_any_moment(copy: Copy, api: PrefectApi, moments: 
         syncs.whole()
         syncs.assert_sound()
     assert killed >= LATER_SYNCS // 2
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("/.pending_transitions/syncs.", id="an appended row is committed and not recorded"),
+        pytest.param("/.pending_transitions/task_runs.", id="staged rows are committed and not recorded"),
+        pytest.param("/.pending_transitions/task_runs__tags.", id="staged children are committed and not recorded"),
+        pytest.param("/load/loaded/", id="the end of a load is committed and not recorded"),
+    ],
+)
+def test_killed_between_a_commit_and_its_record(copy: Copy, api: PrefectApi, tmp_path: Path, part: str) -> None:
+    syncs = Syncs(copy, tmp_path / "warehouse")
+    api.flow_run("RUNNING")
+    syncs.whole()
+    api.task_run("COMPLETED", flow_run_id=api.flow_run("RUNNING", tags=["a"]), tags=["b", "c"])
+    assert syncs.killed_before_a_move_to(part)
+    syncs.whole()
+    syncs.assert_sound()
