@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -17,10 +16,6 @@ from typing import Any
 import dlt
 from dlt.common.configuration import resolve_configuration
 from dlt.common.runtime.collector_base import Collector
-from dlt.common.schema.utils import get_inherited_table_hint
-from dlt.common.storages.load_package import PackageStorage
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from prefect_runs import (
     RESOURCES,
@@ -33,9 +28,9 @@ from prefect_runs import (
     unfinished,
 )
 from prefect_runs.clock import as_utc
-from prefect_runs.read_ahead import batches
 
 from .failures import explained, patiently
+from .killed_load import undo_unrecorded
 from .memory import keep_small
 from .warehouse import Warehouse
 
@@ -135,37 +130,9 @@ class Sync:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
         patiently(self.pipeline.sync_destination)
         for load_id in self.pipeline.list_normalized_load_packages():
-            patiently(lambda load_id=load_id: self._undo_unrecorded(load_id))  # type: ignore[misc]
+            patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
-
-    def _undo_unrecorded(self, load_id: str) -> None:
-        """Take out what a killed load committed a moment before dlt recorded it: dlt loads those files once more.
-
-        Rows that are twice in the staging dataset, with one `_dlt_id`, would be merged twice.
-        """
-        from pyarrow.parquet import read_table  # type: ignore[import-untyped]
-
-        jobs = self.pipeline.get_load_package_info(load_id).jobs["started_jobs"]
-        tables = self.pipeline.default_schema.tables
-        with self.pipeline.destination_client() as destination, contextlib.suppress(DatabaseUndefinedRelation):
-            # files on a filesystem have names of their own, and are written over
-            if not isinstance(destination, SqlJobClientBase):
-                return
-            client = destination.sql_client
-            client.execute_sql(
-                f"DELETE FROM {client.make_qualified_table_name('_dlt_loads')} WHERE load_id = %s", load_id
-            )
-            for job in jobs:
-                path, table = Path(job.file_path), job.job_file_info.table_name
-                recorded = path.parents[1] / PackageStorage.PENDING_TRANSITIONS_FOLDER / path.name
-                if path.suffix != ".parquet" or recorded.exists():
-                    continue
-                merged = get_inherited_table_hint(tables, table, "write_disposition") == "merge"
-                with client.with_staging_dataset() if merged else contextlib.nullcontext():
-                    sql = f"DELETE FROM {client.make_qualified_table_name(table)} WHERE _dlt_id IN "
-                    for ids in batches(read_table(path, columns=["_dlt_id"])["_dlt_id"].to_pylist(), 1_000):
-                        client.execute_sql(f"{sql} ({', '.join(['%s'] * len(ids))})", *ids)
 
     def run(self) -> SyncReport:
         """Load everything that changed.

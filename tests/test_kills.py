@@ -98,7 +98,8 @@ class Syncs:
         self.copy.assert_true()
         assert unsound(self.copy.database) == []
         working = self.copy.folder / "dlt" / "pipelines"
-        assert [*working.glob("*/normalize/extracted/*"), *working.glob("*/load/normalized/*")] == []
+        packages = [*working.glob("*/normalize/extracted/*"), *working.glob("*/load/normalized/*")]
+        assert [path for path in packages if path.is_dir()] == []
 
 
 def unsound(database: Path) -> list[str]:
@@ -217,7 +218,6 @@ def test_later_syncs_killed_at_any_moment(copy: Copy, api: PrefectApi, moments: 
     [
         pytest.param("/.pending_transitions/syncs.", id="an appended row is committed and not recorded"),
         pytest.param("/.pending_transitions/task_runs.", id="staged rows are committed and not recorded"),
-        pytest.param("/.pending_transitions/task_runs__tags.", id="staged children are committed and not recorded"),
         pytest.param("/load/loaded/", id="the end of a load is committed and not recorded"),
     ],
 )

@@ -22,11 +22,12 @@ from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .rows import is_torn, version
 from .run_reader import FLOW_RUN, RunReader
-from .settings import REMEMBERED_RUNS, ReadSettings, RunFilters
+from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings, RunFilters
 from .snapshot import snapshot
 from .tally import Tally
 from .windows import Window
 
+KNOWN_STATE_TYPES = {*STATE_TYPES, None}
 # self-hosted servers keep events this long
 EVENTS_KEPT = timedelta(days=7)
 # events of clients whose clocks are ahead, and of the rest of the second that the `Date` header cuts off
@@ -258,6 +259,11 @@ class ChangeCapture:
     def _read(self, pages: Iterable[list[Row]]) -> Iterator[list[Row]]:
         for rows in pages:
             self._tally.read(self.reader.kind.name, len(rows))
+            for unknown in {row.get("state_type") for row in rows} - KNOWN_STATE_TYPES:
+                self._tally.gap(
+                    f"{self.reader.kind.name}: the state type {unknown} is new to this version; runs in it are loaded "
+                    "as they are, and may be taken for ended or in flight wrongly"
+                )
             yield rows
 
 

@@ -80,6 +80,35 @@ class Shape:
         )
 
 
+def check_run(row: Row, asked: str) -> None:
+    """Refuse a run whose fields a sync itself relies on are not what they must be.
+
+    Raises:
+        UnexpectedReply: naming the request, the run, the field and what it holds.
+    """
+    state = row.get("state")
+    timestamp = state.get("timestamp") if isinstance(state, dict) else None
+    sound = {
+        "updated": _is_time(row.get("updated")),
+        "expected_start_time": _is_time(row.get("expected_start_time")),
+        "end_time": row.get("end_time") is None or _is_time(row["end_time"]),
+        "state": state is None or _is_time(timestamp),
+    }
+    for field, good in sound.items():
+        if not good:
+            raise UnexpectedReply(
+                f"{asked} answered run {row['id']} with {field} {str(row.get(field))[:80]!r}, which this version does "
+                "not understand; nothing of this read was loaded. Is the server a Prefect 3?"
+            )
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and parse(value) is not None
+    except ValueError:
+        return False
+
+
 def version(row: Row) -> tuple[datetime, datetime | None]:
     """What tells two copies of a run's row apart: `updated`, and the time of its state (None while torn)."""
     state = row.get("state")
@@ -143,6 +172,10 @@ class DetailsShape:
     def __call__(self, state: Row | None) -> list[Row]:
         """One row where the details say anything beyond the run's ids and `false`, else none."""
         details = (state or {}).get("state_details") or {}
+        if not isinstance(details, dict):
+            raise UnexpectedReply(
+                f"state {(state or {}).get('id')}: state_details are {str(details)[:80]!r}, no object"
+            )
         if not any(value for name, value in details.items() if name not in RUN_IDS):
             return []
         return [self._shape({**details, "state_id": (state or {}).get("id")})]

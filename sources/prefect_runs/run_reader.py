@@ -13,6 +13,7 @@ from .clock import parse
 from .filters import body
 from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
+from .rows import check_run
 from .settings import STATE_TYPES, TERMINAL_STATE_TYPES, RunFilters
 from .windows import Window
 
@@ -129,7 +130,11 @@ class RunReader:
 
     def _read_page(self, sort: str, own: Body, offset: int, limit: int | None = None) -> Page:
         asked = {**body(self._filters, self.kind.name, own), "sort": sort, "offset": offset}
-        return self.client.page(f"/{self.kind.name}/filter", asked, limit)
+        path = f"/{self.kind.name}/filter"
+        page = self.client.page(path, asked, limit)
+        for row in page.rows:
+            check_run(row, f"POST {path}")
+        return page
 
 
 def _ended(row: Row) -> datetime | None:
