@@ -200,7 +200,7 @@ def test_task_run_outside_any_flow(copy: Copy, api: PrefectApi) -> None:
     copy.outlive_lookback()
     api.set_task_run(run_id, "COMPLETED")
     copy.sync_and_compare()
-    assert copy.values("SELECT flow_run_id FROM prefect.task_runs") == [None]
+    assert copy.values(f"SELECT flow_run_id FROM prefect.task_runs WHERE id = '{run_id}'") == [None]
 
 
 def test_two_syncs_with_nothing_in_between_load_nothing(copy: Copy, api: PrefectApi) -> None:
