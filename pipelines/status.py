@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from prefect_runs import unfinished
 from prefect_runs.clock import as_utc
 
 from .failures import explained, patiently
@@ -52,7 +53,7 @@ def status(options: SyncOptions) -> Status:
             dataset=options.dataset,
             rows=patiently(sync.warehouse.counts),
             watermarks=_watermarks(resources),
-            first_load_unfinished=any("snapshot" in state.get("progress", {}) for state in resources.values()),
+            first_load_unfinished=unfinished(dict(sync.pipeline.state)),
             newest_state=_newest_state(sync),
             syncs=_last_syncs(sync),
         )
