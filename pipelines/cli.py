@@ -89,7 +89,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _sync_options(arguments: argparse.Namespace) -> Any:
-    from .sync import SyncOptions
+    from .options import SyncOptions
 
     resources = getattr(arguments, "resources", None)
     return SyncOptions(

@@ -11,8 +11,11 @@ from prefect_runs import unfinished
 from prefect_runs.clock import as_utc
 
 from .failures import explained, patiently
+from .options import SyncOptions
 from .screen import cell, text_table
-from .sync import Sync, SyncOptions, as_row, where
+from .sync import as_row
+from .target import Target
+from .warehouse import Warehouse
 
 SYNCS_SHOWN = 5
 
@@ -43,19 +46,18 @@ def status(options: SyncOptions) -> Status:
         PrefectRunsError: the destination cannot be asked.
     """
     with explained():
-        sync = Sync(options)
-        patiently(sync.pipeline.sync_destination)
-        resources = sync.pipeline.state.get("sources", {}).get("prefect_runs", {}).get("resources", {})
+        target = Target(options)
+        patiently(target.pipeline.sync_destination)
         return Status(
-            workspace=sync.workspace,
-            pipeline=sync.pipeline.pipeline_name,
-            destination=where(options),
+            workspace=target.workspace,
+            pipeline=target.pipeline.pipeline_name,
+            destination=options.where,
             dataset=options.dataset,
-            rows=patiently(sync.warehouse.counts),
-            watermarks=_watermarks(resources),
-            first_load_unfinished=unfinished(dict(sync.pipeline.state)),
-            newest_state=_newest_state(sync),
-            syncs=_last_syncs(sync),
+            rows=patiently(target.warehouse.counts),
+            watermarks=target.watermarks(),
+            first_load_unfinished=unfinished(dict(target.pipeline.state)),
+            newest_state=_newest_state(target.warehouse),
+            syncs=_last_syncs(target.warehouse),
         )
 
 
@@ -92,27 +94,17 @@ def status_screen(shown: Status) -> str:
     return "\n".join(lines)
 
 
-def _watermarks(resources: dict[str, Any]) -> dict[str, datetime]:
-    found: dict[str, datetime] = {}
-    for name, state in sorted(resources.items()):
-        value = state.get("incremental", {}).get("updated", {}).get("last_value")
-        value = value or state.get("progress", {}).get("watermark") or state.get("progress", {}).get("until")
-        if value:
-            found[name] = as_utc(value)
-    return found
-
-
-def _newest_state(sync: Sync) -> datetime | None:
+def _newest_state(warehouse: Warehouse) -> datetime | None:
     times = [
         as_utc(row[0])
         for table in ("flow_runs", "task_runs")
-        for row in sync.warehouse.rows(f"SELECT max(state_timestamp) FROM {{{table}}}")
+        for row in warehouse.rows(f"SELECT max(state_timestamp) FROM {{{table}}}")
         if row[0]
     ]
     return max(times, default=None)
 
 
-def _last_syncs(sync: Sync) -> list[dict[str, Any]]:
+def _last_syncs(warehouse: Warehouse) -> list[dict[str, Any]]:
     columns = ("window_start", "window_end", "requests", "rows_changed", "whole", "gaps")
     sql = f"SELECT {', '.join(columns)} FROM {{syncs}} ORDER BY window_end DESC, _dlt_load_id DESC LIMIT {SYNCS_SHOWN}"
-    return [as_row(columns, row) for row in sync.warehouse.rows(sql)]
+    return [as_row(columns, row) for row in warehouse.rows(sql)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dlt
@@ -24,6 +24,7 @@ from .known import Known, Version
 from .paging import Row
 from .progress import STATE_KEY, State, unfinished
 from .rows import RunShape, Shape, StateShape, shaped_with_children
+from .selection import Selection
 from .server import Server
 from .settings import ReadSettings, RunFilters
 from .tables import TABLES, Table
@@ -37,7 +38,9 @@ CURSOR: Any = dlt.sources.incremental("updated", primary_key=())
 # a column never gets a second type beside its own: a field of another type is refused before it lands (rows.Shape)
 CONTRACT: Any = {"tables": "evolve", "columns": "evolve", "data_type": "freeze"}
 
-RESOURCES = tuple(name for name in TABLES if name != "syncs")
+# what every sync loads beside the resources that are asked for
+RECORDS = ("tombstones", "syncs")
+RESOURCES = tuple(name for name in TABLES if name not in RECORDS)
 
 
 @dlt.source(name="prefect_runs", section="prefect_runs")
@@ -47,6 +50,7 @@ def prefect_runs(
     filters: RunFilters = dlt.config.value,
     settings: ReadSettings = dlt.config.value,
     known: Known | None = None,
+    selections: Mapping[str, Selection] | None = None,
 ) -> Sequence[DltResource]:
     """Flow runs, task runs, their state history, and what they belong to.
 
@@ -61,16 +65,19 @@ def prefect_runs(
         filters: which runs are loaded.
         settings: lookback, bounds, connections, request ceiling, chunks of the first load.
         known: tells what the warehouse holds, so that nothing is loaded twice; see `known.Known`.
+        selections: by `flow_runs` and `task_runs`: runs to be read again instead of what changed; the watermark
+            stays where it is. Select the resources of these runs and their states, and `tombstones`.
 
     Returns:
-        The resources named in `RESOURCES`, and `syncs`.
+        The resources named in `RESOURCES`, `tombstones` and `syncs`.
 
     Raises:
         ConfigurationError: on the first read, when the URL or the credentials are wrong.
         ServerUnavailable: the server does not answer, or stays busy through every retry.
         UnexpectedReply: the server answers something that is not understood.
     """
-    server = Server(credentials.connection(), workspace, filters or RunFilters(), settings or ReadSettings(), known)
+    filters, settings = filters or RunFilters(), settings or ReadSettings()
+    server = Server(credentials.connection(), workspace, filters, settings, known, selections)
 
     def runs(name: str) -> DltResource:
         shape = RunShape(TABLES[name], server.workspace)
@@ -118,6 +125,14 @@ def prefect_runs(
 
         return _resource(rows, TABLES[name])
 
+    def tombstones() -> Pages:
+        shape = Shape(TABLES["tombstones"], server.workspace)
+        yield from server.others_read("flow_runs", "task_runs")
+        # an empty table where nothing is gone, so that it can be joined
+        yield dlt.mark.materialize_table_schema()
+        for rows in server.tombstones():
+            yield [shape(row) for row in rows]
+
     def syncs() -> Pages:
         yield from server.others_read()
         yield [Shape(TABLES["syncs"], server.workspace)(server.sync_row())]
@@ -133,6 +148,7 @@ def prefect_runs(
         small("work_queues"),
         counts("flow_run_history", "flow_runs"),
         counts("task_run_history", "task_runs"),
+        _resource(tombstones, TABLES["tombstones"]),
         _resource(syncs, TABLES["syncs"]),
     ]
 
@@ -146,14 +162,15 @@ def _resource(rows: Any, table: Table) -> DltResource:
     # rows are merged, for reads overlap on purpose; the newest copy wins where one load holds two
     hints: dict[str, Any] = {"write_disposition": "append"}
     columns: Any = table.hints()
-    if table.key == ("id",):
-        hints = {"write_disposition": "merge", "primary_key": "id"}
+    if "id" in table.key:
+        hints = {"write_disposition": "merge", "primary_key": list(table.key)}
         if "updated" in columns:
             columns["updated"]["dedup_sort"] = "desc"
     elif table.key:
         # an hour's counts are replaced together
         hints = {"write_disposition": "merge", "merge_key": list(table.key)}
-        columns["emptied"]["hard_delete"] = True
+    if table.removed_where:
+        columns[table.removed_where]["hard_delete"] = True
     children: Any = {
         name: {"columns": child.hints(), "write_disposition": hints["write_disposition"]}
         for name, child in table.children.items()
@@ -171,6 +188,7 @@ def _resource(rows: Any, table: Table) -> DltResource:
 
 
 __all__ = [
+    "RECORDS",
     "RESOURCES",
     "AccessRefused",
     "ConfigurationError",
@@ -180,6 +198,7 @@ __all__ = [
     "PrefectRunsError",
     "ReadSettings",
     "RunFilters",
+    "Selection",
     "ServerUnavailable",
     "TemporaryError",
     "UnexpectedReply",

@@ -154,6 +154,16 @@ class PrefectClient:
             )
         return reply
 
+    def server_settings(self) -> dict[str, Any]:
+        """The `server` part of a self-hosted server's settings; empty where it does not tell."""
+        path = "/admin/settings"
+        response = self._send("GET", path, lambda rest: rest.get(path, **self._options))
+        if response.status_code in (403, 404):
+            return {}
+        reply = self._json(response)
+        settings = reply.get("server") if isinstance(reply, dict) else None
+        return settings if isinstance(settings, dict) else {}
+
     @property
     def _options(self) -> dict[str, Any]:
         # a redirect is not followed, for the custom headers would go to whatever host it names

@@ -32,6 +32,8 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     children: dict[str, Table] = field(default_factory=dict)
+    removed_where: str | None = None
+    """Column that is true in rows that take the row of their key away."""
 
     def hints(self) -> dict[str, dict[str, Any]]:
         """dlt's column hints: name → schema of the column."""
@@ -89,6 +91,9 @@ def _state_details(owner: str, what: str) -> Table:
     description = f"Details of {what}, where they say more than the run's own ids."
     return Table(f"{owner}__state_details", description, STATE_DETAILS, ())
 
+
+# links of runs that the server nulls when it deletes what they lead to: the first value is kept
+LINKS = {"flow_runs": ("parent_task_run_id", "deployment_id")}
 
 RUN_STATE = _columns(
     ("state_id", "text", "Id of the present state; null for a run without a state."),
@@ -335,11 +340,29 @@ def _history(run: str) -> Table:
             ),
         ),
         ("workspace", "interval_start"),
+        removed_where="emptied",
     )
 
 
 FLOW_RUN_HISTORY = _history("flow")
 TASK_RUN_HISTORY = _history("task")
+
+TOMBSTONES = Table(
+    "tombstones",
+    "Runs that the server no longer has; their rows and states stay. A run without a row here is live.",
+    (
+        Column("resource", "text", "Table of the run: flow_runs or task_runs.", nullable=False),
+        ID,
+        WORKSPACE,
+        *_columns(
+            ("noticed_at", "timestamp", "When it was first seen to be gone (server's clock)."),
+            ("reason", "text", "deleted: the server still keeps runs of that age; aged_out: by retention or vacuum."),
+            ("returned", "bool", "Always null here: marks a run that came back, so that its tombstone is removed."),
+        ),
+    ),
+    ("resource", "id"),
+    removed_where="returned",
+)
 
 SYNCS = Table(
     "syncs",
@@ -358,6 +381,11 @@ SYNCS = Table(
             ("resources", "json", "Rows read and loaded per resource."),
             ("whole", "bool", "Whether nothing is known to be missing."),
             ("gaps", "json", "What is known to be missing, and why."),
+            ("warnings", "json", "What is not missing yet, and will be when nothing is done."),
+            ("lost_from", "timestamp", "Runs that ended from here on may be lost: the sync came too late."),
+            ("lost_until", "timestamp", "Runs that ended up to here may be lost: the sync came too late."),
+            ("runs_kept_days", "double", "Days that the server keeps ended runs; null: for ever, or not asked."),
+            ("events_kept_days", "double", "Days that the server keeps events; null: not asked."),
         ),
     ),
     (),
@@ -376,6 +404,7 @@ TABLES = {
         WORK_QUEUES,
         FLOW_RUN_HISTORY,
         TASK_RUN_HISTORY,
+        TOMBSTONES,
         SYNCS,
     )
 }
