@@ -12,8 +12,7 @@ from typing import Any
 
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import RECORDS, RESOURCES, ConfigurationError, unfinished
-from prefect_runs.clock import as_utc
+from prefect_runs import RESOURCES, ConfigurationError, unfinished
 
 from .failures import explained, patiently
 from .options import SyncOptions
@@ -80,7 +79,7 @@ class Sync:
             load_id, counts = self.target.load(self._source())
             loads.append(load_id)
             loaded.update(counts)
-            row = self._sync_rows(loads[-1:])[0]
+            row = self.target.sync_rows([load_id])[0]
             began = began or row["window_end"]
             if unfinished(dict(self.target.pipeline.state)):
                 continue
@@ -93,7 +92,9 @@ class Sync:
     def _source(self) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back
         source = self.target.source(trusting=not self.options.full)
-        return source.with_resources(*self.options.resources, *RECORDS) if self.options.resources else source
+        return (
+            source.with_resources(*self.options.resources, "tombstones", "syncs") if self.options.resources else source
+        )
 
     def _forget(self) -> None:
         """Start anew: every resource makes its first load again, merged into what is there."""
@@ -101,17 +102,8 @@ class Sync:
             for name in self.options.resources or RESOURCES:
                 state.get("sources", {}).get("prefect_runs", {}).get("resources", {}).pop(name, None)
 
-    def _sync_rows(self, loads: Sequence[str]) -> list[dict[str, Any]]:
-        columns = (
-            *("server_version", "window_start", "window_end", "finished_at"),
-            *("requests", "whole", "gaps", "warnings"),
-        )
-        places = ", ".join(["%s"] * len(loads))
-        sql = f"SELECT {', '.join(columns)} FROM {{syncs}} WHERE _dlt_load_id IN ({places}) ORDER BY _dlt_load_id"
-        return [as_row(columns, row) for row in self.target.warehouse.rows(sql, *loads)]
-
     def _report(self, before: dict[str, int], loads: list[str], loaded: Counter[str], seconds: float) -> SyncReport:
-        rows = self._sync_rows(loads)
+        rows = self.target.sync_rows(loads)
         after = patiently(self.target.warehouse.counts)
         new = {table: count - before.get(table, 0) for table, count in after.items()}
         return SyncReport(
@@ -146,15 +138,3 @@ def check_resources(names: Sequence[str]) -> None:
     unknown = set(names) - set(RESOURCES)
     if unknown:
         raise ConfigurationError(f"there is no resource {', '.join(sorted(unknown))}; there are {', '.join(RESOURCES)}")
-
-
-def as_row(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    """A row of `syncs`, its times in UTC and its lists lists, whatever the destination gives."""
-    row = dict(zip(columns, values, strict=True))
-    for name in ("window_start", "window_end", "finished_at"):
-        if row.get(name):
-            row[name] = as_utc(row[name])
-    for name in ("gaps", "warnings"):
-        if name in row:
-            row[name] = (json.loads(row[name]) if isinstance(row[name], str) else row[name]) or []
-    return row

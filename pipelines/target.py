@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import dlt
 from dlt.common.configuration import resolve_configuration
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs
+from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs, unfinished
 from prefect_runs.clock import as_utc
 from prefect_runs.settings import RUN_TABLES
 
@@ -26,6 +27,11 @@ SECTIONS = ("sources", "prefect_runs")
 
 # rows of a first load or backfill that are committed together: what a killed one loses is read again in seconds
 CHUNK_ROWS = 10_000
+
+SYNC_COLUMNS = (
+    *("server_version", "window_start", "window_end", "finished_at"),
+    *("requests", "rows_changed", "whole", "gaps", "warnings"),
+)
 
 
 class Target:
@@ -77,6 +83,28 @@ class Target:
         info = patiently(self._load_package)
         return info.loads_ids[-1], normalized.row_counts
 
+    def reload(self, selections: Mapping[str, Selection], resources: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Read selected runs again, with their states, in as many loads as it takes.
+
+        Yields:
+            The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
+        """
+        tables = resources or [
+            name for table in selections for name in (table, states_of(table)) if self.warehouse.has(name)
+        ]
+        while True:
+            source = self.source(selections=selections).with_resources(*tables, "tombstones", "syncs")
+            load_id, _ = self.load(source)
+            yield self.sync_rows([load_id])[0]
+            if not unfinished(dict(self.pipeline.state), "backfill"):
+                return
+
+    def sync_rows(self, load_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of `syncs` of these loads: times in UTC, lists as lists, whatever the destination gives."""
+        places = ", ".join(["%s"] * len(load_ids))
+        sql = f"SELECT {', '.join(SYNC_COLUMNS)} FROM {{syncs}} WHERE _dlt_load_id IN ({places}) ORDER BY _dlt_load_id"
+        return [as_row(SYNC_COLUMNS, row) for row in self.warehouse.rows(sql, *load_ids)]
+
     def watermarks(self) -> dict[str, datetime]:
         """Resource → up to when its changes were read."""
         resources = self.pipeline.state.get("sources", {}).get("prefect_runs", {}).get("resources", {})
@@ -96,6 +124,23 @@ class Target:
         # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
         with self.pipeline.sql_client():
             return self.pipeline.load()
+
+
+def states_of(table: str) -> str:
+    """The table with the states of the runs in `table`."""
+    return f"{table.removesuffix('_runs')}_run_states"
+
+
+def as_row(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A row of `syncs`, its times in UTC and its lists lists, whatever the destination gives."""
+    row = dict(zip(columns, values, strict=True))
+    for name in ("window_start", "window_end", "finished_at"):
+        if row.get(name):
+            row[name] = as_utc(row[name])
+    for name in ("gaps", "warnings"):
+        if name in row:
+            row[name] = (json.loads(row[name]) if isinstance(row[name], str) else row[name]) or []
+    return row
 
 
 def pipeline_name(options: SyncOptions, workspace: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
@@ -16,8 +16,9 @@ from prefect_runs.windows import Window
 
 from .failures import patiently
 
-T = TypeVar("T")
 Answer = list[tuple[Any, ...]]
+
+TABLE_NAMES = [*TABLES, *(f"{table.name}__{child}" for table in TABLES.values() for child in table.children)]
 
 
 class Warehouse:
@@ -32,7 +33,7 @@ class Warehouse:
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
-        rows = self._of_workspace(
+        rows = self.of_workspace(
             f"SELECT id, updated, state_timestamp FROM {{{table}}} AS run "
             f"WHERE (updated >= %s OR end_time >= %s OR end_time IS NULL) AND {self.live(table)}",
             since,
@@ -42,7 +43,7 @@ class Warehouse:
 
     def due(self, table: str, since: datetime, open_window: Window) -> set[str]:
         """See `prefect_runs.known.Known`."""
-        rows = self._of_workspace(
+        rows = self.of_workspace(
             f"SELECT id FROM {{{table}}} AS run "
             "WHERE (end_time >= %s OR end_time IS NULL AND expected_start_time >= %s AND expected_start_time < %s) "
             f"AND {self.live(table)}",
@@ -96,16 +97,19 @@ class Warehouse:
             return "1 = 1"
         return f"NOT EXISTS (SELECT 1 FROM {{tombstones}} AS t WHERE t.resource = '{table}' AND t.id = {run}.id)"
 
-    def has(self, table: str) -> bool:
-        """Whether the table was loaded before."""
+    def has(self, table: str, column: str = "_dlt_id") -> bool:
+        """Whether the table was loaded before, and with this column."""
         schema = self._schema
-        return schema is not None and table in schema.data_table_names(seen_data_only=True)
+        if schema is None or table not in schema.data_table_names(seen_data_only=True):
+            return False
+        return column in schema.tables[table]["columns"]
 
     @property
     def _schema(self) -> dlt.Schema | None:
         return self._pipeline.default_schema if self._pipeline.default_schema_name else None
 
-    def _of_workspace(self, sql: str, *parameters: Any) -> Answer:
+    def of_workspace(self, sql: str, *parameters: Any) -> Answer:
+        """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
     def _with_ids(self, sql: str, ids: Collection[str]) -> Answer:
@@ -118,7 +122,7 @@ class Warehouse:
         if self._schema is None:
             return
         with self._pipeline.sql_client() as client:
-            names = {table: client.make_qualified_table_name(table) for table in TABLES}
+            names = {table: client.make_qualified_table_name(table) for table in TABLE_NAMES}
             for sql, parameters in questions:
                 try:
                     with client.execute_query(sql.format(**names), *parameters) as cursor:

@@ -13,7 +13,7 @@ from prefect_api import PrefectApi, Row
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import TABLES, Column, Table
 
-LINKS = ("parent_task_run_id", "deployment_id")
+LINKS = ("parent_task_run_id", "deployment_id", "work_pool_id", "work_pool_name", "work_queue_id")
 RUN_IDS = ("flow_run_id", "task_run_id")
 
 

@@ -23,11 +23,12 @@ from .exceptions import (
 from .known import Known, Version
 from .paging import Row
 from .progress import STATE_KEY, State, unfinished
+from .resources import resource
 from .rows import RunShape, Shape, StateShape, shaped_with_children
 from .selection import Selection
 from .server import Server
 from .settings import ReadSettings, RunFilters
-from .tables import TABLES, Table
+from .tables import RECORDS, TABLES
 
 # pages of rows; None where a resource waits for another
 Pages = Iterator[list[Row] | None]
@@ -35,11 +36,6 @@ Pages = Iterator[list[Row] | None]
 # rows at the watermark are told apart by `known`, not by hashes kept in the pipeline state
 CURSOR: Any = dlt.sources.incremental("updated", primary_key=())
 
-# a column never gets a second type beside its own: a field of another type is refused before it lands (rows.Shape)
-CONTRACT: Any = {"tables": "evolve", "columns": "evolve", "data_type": "freeze"}
-
-# what every sync loads beside the resources that are asked for
-RECORDS = ("tombstones", "syncs")
 RESOURCES = tuple(name for name in TABLES if name not in RECORDS)
 
 
@@ -89,7 +85,7 @@ def prefect_runs(
                 for page in server.capture(name).changed_rows(updated, _progress(name)):
                     yield server.loaded(name, [shape(row) for row in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def states(name: str, run_kind: str, run_column: str) -> DltResource:
         shape = StateShape(TABLES[name], run_column, server.workspace)
@@ -101,7 +97,7 @@ def prefect_runs(
                 for page in server.history(run_kind).changed_states(_progress(name)):
                     yield server.loaded(name, [shape(state, run_id) for run_id, state in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def small(name: str) -> DltResource:
         shape = shaped_with_children(TABLES[name], server.workspace)
@@ -112,7 +108,7 @@ def prefect_runs(
                     server.tally.read(name, len(page))
                     yield server.loaded(name, [shape(row) for row in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def counts(name: str, run_kind: str) -> DltResource:
         shape = Shape(TABLES[name], server.workspace)
@@ -123,7 +119,7 @@ def prefect_runs(
                     server.tally.read(name, len(page))
                     yield server.loaded(name, [shape(row) for row in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def tombstones() -> Pages:
         shape = Shape(TABLES["tombstones"], server.workspace)
@@ -148,43 +144,14 @@ def prefect_runs(
         small("work_queues"),
         counts("flow_run_history", "flow_runs"),
         counts("task_run_history", "task_runs"),
-        _resource(tombstones, TABLES["tombstones"]),
-        _resource(syncs, TABLES["syncs"]),
+        resource(tombstones, TABLES["tombstones"]),
+        resource(syncs, TABLES["syncs"]),
     ]
 
 
 def _progress(resource: str) -> State:
     state: State = dlt.current.resource_state(resource).setdefault(STATE_KEY, {})
     return state
-
-
-def _resource(rows: Any, table: Table) -> DltResource:
-    # rows are merged, for reads overlap on purpose; the newest copy wins where one load holds two
-    hints: dict[str, Any] = {"write_disposition": "append"}
-    columns: Any = table.hints()
-    if "id" in table.key:
-        hints = {"write_disposition": "merge", "primary_key": list(table.key)}
-        if "updated" in columns:
-            columns["updated"]["dedup_sort"] = "desc"
-    elif table.key:
-        # an hour's counts are replaced together
-        hints = {"write_disposition": "merge", "merge_key": list(table.key)}
-    if table.removed_where:
-        columns[table.removed_where]["hard_delete"] = True
-    children: Any = {
-        name: {"columns": child.hints(), "write_disposition": hints["write_disposition"]}
-        for name, child in table.children.items()
-    }
-    resource: DltResource = dlt.resource(
-        rows,
-        name=table.name,
-        columns=columns,
-        nested_hints=children or None,
-        schema_contract=CONTRACT,
-        **hints,
-    )
-    resource.apply_hints(additional_table_hints={"description": table.description})
-    return resource
 
 
 __all__ = [

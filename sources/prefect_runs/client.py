@@ -6,6 +6,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +48,14 @@ class CountingAdapter(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for one reply, and how often to ask for it."""
+
+    seconds: float
+    attempts: int
+
+
 class PrefectClient:
     """Reads from one Prefect API. Safe to use from several threads.
 
@@ -55,6 +64,7 @@ class PrefectClient:
         connections: requests at the same time, at most.
         requests_per_minute: ceiling on requests, retries included; None for no ceiling.
         page_size: rows to ask for a page; lowered when the server allows fewer.
+        patience: with slow replies and errors; by default what dlt's ``[runtime]`` section says.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class PrefectClient:
         connections: int = 4,
         requests_per_minute: int | None = None,
         page_size: int = 200,
+        patience: Patience | None = None,
     ) -> None:
         self.connection = connection
         self.connections = connections
@@ -71,6 +82,9 @@ class PrefectClient:
         """The server's time at its last reply (UTC), from the `Date` header."""
         self._adapter = CountingAdapter(Pace(requests_per_minute), connections)
         self._runtime = resolve_configuration(RuntimeConfiguration())
+        if patience:
+            self._runtime.request_timeout = patience.seconds
+            self._runtime.request_max_attempts = patience.attempts
         self._retrying = RetryingClient(
             raise_for_status=False,
             status_codes=RETRIED_STATUS,

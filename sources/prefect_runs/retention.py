@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import pendulum
+
 from .settings import ReadSettings
 from .windows import Window
 
@@ -38,7 +40,7 @@ class Retention:
         if is_cloud:
             return cls(runs or CLOUD_KEEPS, events or CLOUD_KEEPS)
         told = ask() if runs is None or events is None else {}
-        return cls(runs or _vacuumed_after(told), events or _seconds(told, "events", "retention_period") or EVENTS_KEPT)
+        return cls(runs or _vacuumed_after(told), events or _span(told, "events", "retention_period") or EVENTS_KEPT)
 
     def lost(self, since: datetime, now: datetime) -> Window | None:
         """The span after `since` whose runs the server may have removed by `now`; None where there is none."""
@@ -65,17 +67,19 @@ class Retention:
 
 
 def _vacuumed_after(server_settings: dict[str, Any]) -> timedelta | None:
-    vacuum = server_settings.get("services", {}).get("db_vacuum", {})
-    enabled = vacuum.get("enabled")
+    # true, or a list of what is vacuumed; servers before 3.6.19 vacuum nothing
+    enabled = server_settings.get("services", {}).get("db_vacuum", {}).get("enabled")
     if enabled is True or (isinstance(enabled, list) and "flow_runs" in enabled):
-        return _seconds(server_settings, "services", "db_vacuum", "retention_period")
+        return _span(server_settings, "services", "db_vacuum", "retention_period")
     return None
 
 
-def _seconds(tree: Any, *path: str) -> timedelta | None:
+def _span(tree: Any, *path: str) -> timedelta | None:
+    """The ISO 8601 duration at `path`, such as P7D."""
     for name in path:
         tree = tree.get(name) if isinstance(tree, dict) else None
-    return timedelta(seconds=tree) if isinstance(tree, int | float) and tree > 0 else None
+    duration = pendulum.parse(tree) if isinstance(tree, str) else None
+    return duration.as_timedelta() if isinstance(duration, pendulum.Duration) else None
 
 
 def _days(span: timedelta) -> str:

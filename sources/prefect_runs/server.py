@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 
 from .change_capture import ChangeCapture
-from .client import PrefectClient
+from .client import Patience, PrefectClient
 from .clock import text
 from .credentials import Connection
 from .events import EventFeed
@@ -23,12 +23,13 @@ from .paging import Row
 from .progress import State
 from .read_ahead import batches
 from .recent_events import RecentEvents
-from .retention import Retention
+from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import ReadSettings, RunFilters
 from .state_history import StateHistory
 from .tally import Tally
+from .verify import Holdings, Verify
 
 # ids asked of the warehouse at once
 IDS_ASKED = 1_000
@@ -47,12 +48,16 @@ class Server:
         settings: ReadSettings,
         known: Known | None,
         selections: Mapping[str, Selection] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.workspace = workspace or connection.workspace
-        self.client = PrefectClient(connection, settings.connections, settings.requests_per_minute, settings.page_size)
+        self.client = PrefectClient(
+            connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
+        )
         self.tally = Tally()
-        self._filters = filters
         self._selections = selections or {}
+        # a backfill may go back before the date from which runs are synced
+        self._filters = filters.without_start() if selections else filters
         self._settings = settings
         self._known = known
         self._scope = scope(filters, self.workspace)
@@ -110,6 +115,15 @@ class Server:
         yield from history_counts(reader, window)
         state.update(scope=self._scope, until=text(self.ceiling))
 
+    def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
+        """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
+        whole = RunReader(self.client, KINDS[runs], RunFilters(), _numbers(self.version))
+
+        def reason(ended: datetime | None) -> Reason:
+            return self.retention.reason(ended, self.ceiling)
+
+        return Verify(self._reader(runs), whole, holdings, watermark, reason)
+
     @contextmanager
     def reading(self, resource: str) -> Iterator[None]:
         """Marks that `resource` is being read, for those that wait for it."""
@@ -157,7 +171,7 @@ class Server:
             "server_url": self.client.connection.url,
             "server_version": self.version,
             "window_start": text(self.tally.since) if self.tally.since else None,
-            "window_end": text(self.ceiling),
+            "window_end": None if self._selections else text(self.ceiling),
             "finished_at": text(self.client.clock or self.ceiling),
             "requests": self.client.requests_sent,
             "rows_read": self.tally.rows_read.total(),
@@ -168,8 +182,15 @@ class Server:
             "warnings": self.tally.warnings,
             "lost_from": text(self.tally.lost.start) if self.tally.lost else None,
             "lost_until": text(self.tally.lost.end) if self.tally.lost else None,
+            "purpose": self._purpose,
             **self._kept_days(),
         }
+
+    @property
+    def _purpose(self) -> str:
+        if not self._selections:
+            return "sync"
+        return "backfill" if any(selection.window for selection in self._selections.values()) else "repair"
 
     def _kept_days(self) -> Row:
         if "retention" not in vars(self):

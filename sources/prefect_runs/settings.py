@@ -113,6 +113,12 @@ class RunFilters(BaseConfiguration):
                     f"unknown state type {state_type!r}; Prefect's are {', '.join(STATE_TYPES)} (upper case)"
                 )
 
+    def without_start(self) -> RunFilters:
+        """The same filters for runs of any time."""
+        filters: RunFilters = self.copy()
+        filters.start_date = None
+        return filters
+
     @property
     def start(self) -> datetime | None:
         """`start_date` as a time in UTC, or None."""

@@ -93,7 +93,7 @@ def _state_details(owner: str, what: str) -> Table:
 
 
 # links of runs that the server nulls when it deletes what they lead to: the first value is kept
-LINKS = {"flow_runs": ("parent_task_run_id", "deployment_id")}
+LINKS = {"flow_runs": ("parent_task_run_id", "deployment_id", "work_pool_id", "work_pool_name", "work_queue_id")}
 
 RUN_STATE = _columns(
     ("state_id", "text", "Id of the present state; null for a run without a state."),
@@ -386,6 +386,35 @@ SYNCS = Table(
             ("lost_until", "timestamp", "Runs that ended up to here may be lost: the sync came too late."),
             ("runs_kept_days", "double", "Days that the server keeps ended runs; null: for ever, or not asked."),
             ("events_kept_days", "double", "Days that the server keeps events; null: not asked."),
+            ("purpose", "text", "sync (or null), backfill or repair; only a sync has a window."),
+        ),
+    ),
+    (),
+)
+
+VERIFICATIONS = Table(
+    "verifications",
+    "One row a comparison of a table with the server: what differed, and up to when the copy was proven whole.",
+    (
+        WORKSPACE,
+        *_columns(
+            ("resource", "text", "The table that was compared: flow_runs or task_runs."),
+            ("verified_at", "timestamp", "Server's clock when the comparison began."),
+            ("whole", "bool", "Whether nothing differed but what the next sync loads."),
+            ("whole_up_to", "timestamp", "Changes up to this time are all in the table; null where it is not whole."),
+            ("window_start", "timestamp", "Runs expected to start from here on were compared."),
+            ("window_end", "timestamp", "Runs expected to start before this time were compared."),
+            ("swept", "bool", "Whether every column was compared, not only counts."),
+            ("after_repair", "bool", "Whether this is the comparison after a repair."),
+            ("server_runs", "bigint", "Runs on the server."),
+            ("warehouse_runs", "bigint", "Live runs in the table."),
+            ("missing", "bigint", "Runs that the table lacked."),
+            ("changed", "bigint", "Runs that differed, were there twice, or whose state history lacked their state."),
+            ("deleted", "bigint", "Live runs that the server no longer had, though it keeps runs of that age."),
+            ("aged_out", "bigint", "Live runs that retention or vacuum had removed; the copy is whole all the same."),
+            ("since_last_sync", "bigint", "Runs that changed after the last sync, which the next one loads."),
+            ("requests", "bigint", "Requests sent for this comparison, both tables together."),
+            ("drift", "json", "What differed: run ids (or intervals), at most 1,000."),
         ),
     ),
     (),
@@ -406,5 +435,9 @@ TABLES = {
         TASK_RUN_HISTORY,
         TOMBSTONES,
         SYNCS,
+        VERIFICATIONS,
     )
 }
+
+# loaded beside the resources that are asked for: what became of runs, and what syncs and verifications did
+RECORDS = ("tombstones", "syncs", "verifications")
