@@ -83,9 +83,10 @@ def test_killed_backfill_goes_on(
         loads.append(load(self, source))
         return loads[-1]
 
-    with monkeypatch.context() as killing, pytest.raises(Killed):
+    with monkeypatch.context() as killing:
         killing.setattr(Target, "load", load_twice)
-        fill(copy, past[0], past[1], newest_first=newest_first)
+        with pytest.raises(Killed):
+            fill(copy, past[0], past[1], newest_first=newest_first)
     _, *loaded = names(copy)
     assert 0 < len(loaded) < FLOW_RUNS
     all_names = sorted(f"past {number:02}" for number in range(FLOW_RUNS))
