@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,16 +17,17 @@ class WorkUnits(LoadScopeScheduling):
         config.option.loadscopereorder = False
         super().__init__(config, log)
 
-    @cached_property
-    def _whole_files(self) -> set[str]:
-        tests = Path(__file__).parent.glob("test_*.py")
-        return {path.name for path in tests if 'scope="module"' in path.read_text()}
-
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if Path(file).name in self._whole_files else nodeid
+        return file if stays_whole(self.config.rootpath / file) else nodeid
+
+
+@cache
+def stays_whole(file: Path) -> bool:
+    """Whether all tests of a file run in one process: in two, what its fixtures make would be made twice."""
+    return 'scope="module"' in file.read_text()
 
 
 def long_first(items: list[pytest.Item]) -> None:
-    """Put the tests marked `long` first: one that began last would be waited for by all other processes."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Put what takes long first, for all processes wait at the end for what began last: tests marked `long`, files."""
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, not stays_whole(item.path)))
