@@ -1,4 +1,4 @@
-"""A real Prefect server for the whole session, and a fresh copy of it for each test."""
+"""A real Prefect server for each process that runs tests, and a fresh copy of it for each test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import work_units
 from comparison import column_values, differences
 from prefect_api import PrefectApi, now, seconds
 
@@ -85,6 +86,15 @@ class Copy:
     def values(self, sql: str) -> list[Any]:
         """The first column of what `sql` gives."""
         return column_values(self.database, sql)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> work_units.WorkUnits:
+    return work_units.WorkUnits(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    work_units.long_first(items)
 
 
 @pytest.fixture(scope="session")

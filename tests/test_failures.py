@@ -249,28 +249,35 @@ print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 """
 
+Hold = Callable[[float], Callable[[], None]]
+
 
 @pytest.fixture
-def hold(copy: Copy) -> Iterator[Callable[[float], None]]:
-    """Holds the DuckDB file in another process for so many seconds."""
+def hold(copy: Copy) -> Iterator[Hold]:
+    """Holds the DuckDB file in another process for so many seconds, or until what it returns is called."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(length: float) -> None:
+    def begin(length: float) -> Callable[[], None]:
         process = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(copy.database), str(length)], stdout=subprocess.PIPE, text=True
         )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        return lambda: end(process)
+
+    def end(process: subprocess.Popen[str]) -> None:
+        # it may have ended already, or been ended
+        with process:
+            process.kill()
 
     yield begin
     for process in started:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 class TestHeldWarehouse:
-    def test_held_before_the_sync(self, command: Command, api: PrefectApi, hold: Callable[[float], None]) -> None:
+    def test_held_before_the_sync(self, command: Command, api: PrefectApi, hold: Hold) -> None:
         command.works()
         api.flow_run("RUNNING")
         hold(60)
@@ -278,22 +285,23 @@ class TestHeldWarehouse:
         command.fails(EXIT_RETRY, "held by another program", "close the other program")
         assert time.monotonic() - began > 2
 
-    def test_held_at_the_first_load(self, command: Command, hold: Callable[[float], None]) -> None:
-        hold(6)
+    def test_held_at_the_first_load(self, command: Command, hold: Hold) -> None:
+        release = hold(60)
         command.fails(EXIT_RETRY, "held by another program")
-        time.sleep(6)
+        release()
         command.works()
 
     def test_held_when_it_is_to_be_loaded(
-        self, copy: Copy, api: PrefectApi, hold: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+        self, copy: Copy, api: PrefectApi, hold: Hold, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         copy.sync()
         run_id = api.flow_run("RUNNING", name="extracted and not loaded")
         normalize = dlt.Pipeline.normalize
+        release: list[Callable[[], None]] = []
 
         def and_hold(pipeline: dlt.Pipeline) -> Any:
             normalized = normalize(pipeline)
-            hold(3)
+            release.append(hold(60))
             return normalized
 
         with monkeypatch.context() as patched:
@@ -303,13 +311,14 @@ class TestHeldWarehouse:
                 copy.sync()
         pending = [path for path in copy.folder.glob("pipelines/*/load/normalized/*") if path.is_dir()]
         assert len(pending) == 1
+        release[0]()
         copy.sync_and_compare()
         sql = f"SELECT _dlt_load_id FROM prefect.flow_runs WHERE id = '{run_id}'"
         assert copy.values(sql) == [pending[0].name]
 
     @pytest.mark.parametrize("path", ["/flow_runs/filter", "/task_run_states"])
     def test_held_for_a_moment_while_it_reads(
-        self, command: Command, api: PrefectApi, proxy: FaultProxy, hold: Callable[[float], None], path: str
+        self, command: Command, api: PrefectApi, proxy: FaultProxy, hold: Hold, path: str
     ) -> None:
         command.works()
         api.task_run("RUNNING", flow_run_id=api.flow_run("RUNNING"))
@@ -317,7 +326,7 @@ class TestHeldWarehouse:
         command.works(proxy.url)
         assert path in [request.path.rstrip("/") for request in proxy.requests]
 
-    def test_the_reader_closes_in_time(self, command: Command, api: PrefectApi, hold: Callable[[float], None]) -> None:
+    def test_the_reader_closes_in_time(self, command: Command, api: PrefectApi, hold: Hold) -> None:
         command.works()
         api.flow_run("RUNNING")
         hold(2)
