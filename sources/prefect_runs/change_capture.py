@@ -328,6 +328,8 @@ class ChangeCapture:
                     "as they are, and may be taken for ended or in flight wrongly"
                 )
             yield rows
+        for gap in self.reader.gaps:
+            self._tally.gap(gap)
 
 
 def _nulls_filled(row: Row, links: Mapping[str, str]) -> Row:
