@@ -199,6 +199,18 @@ class TestRunsThatNoRouteCanWrite:
         assert copy.sync().whole
         assert [what for what in differences(runs, copy.database, copy.since) if "_states" not in what] == []
 
+    def test_a_loaded_run_that_cannot_be_read_any_more_is_not_taken_for_deleted(self, copy: Copy, runs: Runs) -> None:
+        run_id = runs.make("flow_runs", "RUNNING")
+        self.others(runs, "flow_runs")
+        copy.sync_and_compare()
+        labels = json.dumps({"ratio": math.inf})
+        url = f"{runs.url}/flow_runs/{run_id}/labels"
+        assert requests.patch(url, labels, headers={"Content-Type": "application/json"}, timeout=60).ok
+        for _ in range(2):
+            report = copy.sync()
+            assert [run_id in gap for gap in report.gaps] == [True]
+        assert report.rows["tombstones"] == 0
+
     def test_without_a_list_of_ids(self, copy: Copy, runs: Runs, proxy: FaultProxy) -> None:
         """As on Prefect Cloud, perhaps: the run cannot be told by its id, and the sync goes on without it."""
         proxy.inject(status(404), "/ui/*", times=None)

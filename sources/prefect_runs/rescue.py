@@ -22,14 +22,15 @@ class RunPages:
 
     Attributes:
         gaps: what could not be read, in words.
+        unreadable: the ids of those runs, as far as they are known. The server has them.
     """
 
     def __init__(self, client: PrefectClient, table: str) -> None:
         self.gaps: list[str] = []
+        self.unreadable: set[str] = set()
         self._client = client
         self._table = table
         self._path = f"/{table}/filter"
-        self._unreadable: set[str] = set()
         self._rescued = False
 
     def read(self, asked: Body, limit: int | None) -> Page:
@@ -46,7 +47,7 @@ class RunPages:
             return self._client.page(self._path, asked, limit, once=self._rescued)
         except ServerFailed as refused:
             try:
-                page = self._around(asked, limit)
+                page = self._around(asked, min(limit, self._client.page_size, IDS))
             except ServerFailed:
                 if not self._rescued:
                     raise refused from None
@@ -56,15 +57,18 @@ class RunPages:
 
     def _around(self, asked: Body, limit: int) -> Page:
         # a route that answers nothing at all is not asked row by row
-        self._client.page(self._path, {self._table: {"id": {"any_": [NO_RUN]}}}, 1, once=True)
-        ids = self._ids(asked, min(limit, self._client.page_size, IDS))
-        if ids is None:
+        self._client.page(self._path, self._with_ids({}, [NO_RUN]), 1, once=True)
+        ids = asked.get(self._table, {}).get("id", {}).get("any_", [])
+        if ids and not asked["offset"] and len(ids) <= limit:
+            return Page(self._by_ids(asked, ids), full=False)
+        listed = self._ids(asked, limit)
+        if listed is None:
             return self._prefix(asked, limit)
-        rows = {row["id"]: row for row in self._by_ids(ids)}
-        full = len(ids) >= min(limit, self._client.page_size, IDS)
+        rows = {row["id"]: row for row in self._by_ids(asked, listed)}
+        full = len(listed) >= limit
         if full and not rows:
-            raise ServerFailed(f"the server cannot write any of {len(ids)} {self._table}. Try again later.")
-        return Page([rows[run_id] for run_id in ids if run_id in rows], full)
+            raise ServerFailed(f"the server cannot write any of {len(listed)} {self._table}. Try again later.")
+        return Page([rows[run_id] for run_id in listed if run_id in rows], full)
 
     def _ids(self, asked: Body, limit: int) -> list[str] | None:
         """The ids of the rows of a page, in their order; None where the server has no such list."""
@@ -78,20 +82,20 @@ class RunPages:
             return None
         return [row["id"] for row in self._client.rows(reply, f"POST {path}")]
 
-    def _by_ids(self, ids: list[str]) -> list[Row]:
-        """The runs with these ids, by halves down to the one run that spoils the page."""
-        if len(ids) < 2:
-            return [row for run_id in ids for row in self._alone(run_id)]
+    def _by_ids(self, asked: Body, ids: list[str]) -> list[Row]:
+        """Those of `ids` that `asked` holds, by halves down to the one run that spoils the page."""
         try:
-            asked = {self._table: {"id": {"any_": ids}}, "sort": "ID_DESC"}
-            return self._client.page(self._path, asked, len(ids), once=True).rows
+            return self._client.page(self._path, self._with_ids(asked, ids), len(ids), once=True).rows if ids else []
         except ServerFailed:
-            middle = len(ids) // 2
-            return self._by_ids(ids[:middle]) + self._by_ids(ids[middle:])
+            if len(ids) == 1:
+                return self._alone(asked, ids[0])
+        middle = len(ids) // 2
+        return self._by_ids(asked, ids[:middle]) + self._by_ids(asked, ids[middle:])
 
-    def _alone(self, run_id: str) -> list[Row]:
+    def _alone(self, asked: Body, run_id: str) -> list[Row]:
         path = f"/{self._table}/{run_id}"
-        if run_id in self._unreadable:
+        # a run is found by its path whether or not it meets the conditions
+        if run_id in self.unreadable or not self._client.post(f"/{self._table}/count", self._with_ids(asked, [run_id])):
             return []
         try:
             return self._client.rows([self._client.get(path)], f"GET {path}")
@@ -99,7 +103,7 @@ class RunPages:
             # deleted meanwhile
             return []
         except ServerFailed as error:
-            self._gap(run_id, f"run {run_id} is not loaded, for the server cannot write it ({error})")
+            self._unreadable(run_id, f"run {run_id} is not loaded, for the server cannot write it ({error})")
             return []
 
     def _prefix(self, asked: Body, limit: int) -> Page:
@@ -118,15 +122,20 @@ class RunPages:
                     size //= 2
                 else:
                     if passed:
-                        place = f"the first {passed} of {rest}"
-                        self._gap(place, f"{place} cannot be read, for the server cannot write them ({refused})")
+                        self.gaps.append(
+                            f"{self._table}: the first {passed} of those that {asked} asks for are not loaded, for the "
+                            f"server cannot write them ({refused})"
+                        )
                     return page
         raise refused
 
-    def _gap(self, run: str, what: str) -> None:
-        if run in self._unreadable:
-            return
-        self._unreadable.add(run)
-        if len(self._unreadable) > UNREADABLE_RUNS:
-            raise ServerFailed(f"the server cannot write {len(self._unreadable)} {self._table} and more: {what}")
+    def _unreadable(self, run_id: str, what: str) -> None:
+        self.unreadable.add(run_id)
+        if len(self.unreadable) > UNREADABLE_RUNS:
+            raise ServerFailed(f"the server cannot write {len(self.unreadable)} {self._table}. Try again later.")
         self.gaps.append(f"{self._table}: {what}")
+
+    def _with_ids(self, asked: Body, ids: list[str]) -> Body:
+        """`asked`, less its order, with the condition that the id is one of these."""
+        conditions = {name: value for name, value in asked.items() if name not in ("sort", "offset", "limit")}
+        return {**conditions, self._table: {**asked.get(self._table, {}), "id": {"any_": ids}}}

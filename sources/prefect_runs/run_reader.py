@@ -63,8 +63,20 @@ class RunReader:
 
     @property
     def gaps(self) -> list[str]:
-        """Runs that the server could not give, in words."""
+        """Runs that the server has and could not give, in words."""
         return self._pages.gaps
+
+    @property
+    def unreadable(self) -> set[str]:
+        """The ids of runs that the server has and could not give, as far as they are known."""
+        return self._pages.unreadable
+
+    @cached_property
+    def unfiltered(self) -> RunReader:
+        """A reader without the user's filters."""
+        whole = RunReader(self.client, self.kind, RunFilters(), self.server)
+        whole._pages = self._pages
+        return whole
 
     @property
     def filtered(self) -> bool:
