@@ -12,9 +12,9 @@ from conftest import SHORT_LOOKBACK_SECONDS, Copy
 
 # the command, with the patience that a test has
 COMMAND = """
-import sys
+import os, sys
 from prefect_runs_pipelines import failures
-failures.PATIENCE_SECONDS = 2.0
+failures.PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "2"))
 from prefect_runs_pipelines.cli import main
 sys.exit(main())
 """

@@ -274,6 +274,13 @@ class TestPaceAndConnections:
         client = client_of(proxy.url, connections=3)
         assert busiest(proxy, lambda: in_threads(12, lambda: read(client))) <= 3
 
+    def test_requests_for_a_csrf_token_count_too(self, proxy: FaultProxy) -> None:
+        proxy.inject(status(200, body={"token": "a token"}), "/csrf-token", times=None)
+        proxy.inject(csrf_refused(), FILTER, when=lambda asked: "Prefect-Csrf-Token" not in asked.headers, times=None)
+        client = client_of(proxy.url, connections=1)
+        assert busiest(proxy, lambda: in_threads(6, lambda: read(client))) == 1
+        assert "/csrf-token" in [request.path for request in proxy.requests]
+
     def test_a_sync_keeps_to_its_connections(self, proxy: FaultProxy, api: PrefectApi, tmp_path: Path) -> None:
         since = now() - seconds(0.5)
         for _ in range(6):
