@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import work_units
 from comparison import column_values, differences
+from fault_proxy import FaultProxy
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
@@ -103,11 +104,18 @@ def server() -> Iterator[LocalServer]:
         yield running
 
 
-@pytest.fixture(scope="session")
+# a module may have a server of its own
+@pytest.fixture(scope="module")
 def api(server: LocalServer) -> Iterator[PrefectApi]:
     client = PrefectApi(server.url)
     yield client
     client.close()
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
 
 
 @pytest.fixture
