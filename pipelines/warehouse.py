@@ -10,6 +10,7 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from prefect_runs import Version
+from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import LINKS, TABLES
 from prefect_runs.windows import Window
@@ -56,6 +57,12 @@ class Warehouse:
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
         return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
+
+    def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
+        """See `prefect_runs.known.Known`."""
+        sequence = "sequence" if self.has(table, "sequence") else "NULL"
+        rows = self._with_ids(f"SELECT id, {sequence}, timestamp FROM {{{table}}} WHERE id IN ({{ids}})", ids)
+        return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
 
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """See `prefect_runs.known.Known`."""
@@ -141,3 +148,7 @@ class Untrusted(Warehouse):
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """Nothing."""
         return set()
+
+    def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
+        """Nothing."""
+        return {}

@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
+from .chains import StateEvent
 from .clock import parse, text
-from .events import StateEvent
 from .exceptions import AccessRefused, NotFound
 from .known import Known
 from .news import News
@@ -39,20 +39,34 @@ TORN_REMEMBERED = timedelta(days=1)
 LATE = timedelta(days=1)
 
 
+# a longer message is not kept in memory until the state's turn comes
+LONGEST_MESSAGE = 10_000
+
+
 class RunRef(NamedTuple):
-    """A run that was read: the state it is in, and whether its row was news."""
+    """A run that was read: the state it is in, and whether its row was news.
+
+    `state` is that state in full, where it may serve; `born_with` says that the run was made in it.
+    """
 
     id: str
     state_id: str | None
     news: bool
+    expected: datetime
+    state: Row | None
+    born_with: bool
 
 
 @dataclass
 class Outcome:
-    """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember."""
+    """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
+
+    `in_windows`: the runs are all those of windows of expected start, not those that changed.
+    """
 
     runs: list[RunRef] = field(default_factory=list)
     events: list[StateEvent] = field(default_factory=list)
+    in_windows: bool = False
     gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     remembered: State = field(default_factory=dict)
@@ -115,8 +129,8 @@ class ChangeCapture:
             outcome = Outcome()
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
-                yield Outcome(runs)
-            yield Outcome(outcome.runs, outcome.events)
+                yield Outcome(runs, in_windows=outcome.in_windows)
+            yield Outcome(outcome.runs, outcome.events, outcome.in_windows)
         else:
             yield outcome
         self._finish(plan, outcome, cursor, state)
@@ -178,6 +192,7 @@ class ChangeCapture:
         known = self.known.versions(table, plan.since) if self.known and plan.since else None
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
+        outcome.in_windows = plan.window is not None
         self._tally.reading_since(plan.since)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)
@@ -344,7 +359,18 @@ def _sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False
             outcome.torn.add(row["id"])
             continue
         is_news = news.is_news(row, asked_for)
-        outcome.runs.append(RunRef(row["id"], row["state_id"], is_news))
+        outcome.runs.append(_ref(row, is_news, outcome.in_windows))
         if is_news:
             result.append(row)
     return result
+
+
+def _ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
+    state = row["state"]
+    # times of flow runs' states are the server's: a state that is not younger than the run is its first
+    flow_run = "auto_scheduled" in row
+    born_with = bool(state and flow_run and parse(state["timestamp"]) <= parse(row["created"]))
+    # of whole windows only what the events lack is kept, for there are many
+    serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
+    kept = {name: value for name, value in state.items() if name != "data"} if serves else None
+    return RunRef(row["id"], row["state_id"], is_news, parse(row["expected_start_time"]), kept, born_with)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from .chains import Place
 from .windows import Window
 
 Version = tuple[datetime, datetime | None]
@@ -32,6 +33,10 @@ class Known(Protocol):
 
         That is: those that ended at `since` or later, and those without an end that are expected in `open_window`.
         """
+        ...
+
+    def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
+        """State id → where the state stands in its run, of those of `ids` that `table` (of states) has."""
         ...
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:

@@ -31,7 +31,8 @@ class RunKind:
 
     name: str
     one: str
-    event_prefix: str
+    resource_prefix: str
+    """What ids of such runs begin with in events."""
     ends_filterable_since: tuple[int, ...]
     """First server version whose filter knows the runs' `end_time`."""
 
@@ -41,8 +42,8 @@ class RunKind:
         return f"{self.one}_run_id"
 
 
-FLOW_RUN = RunKind("flow_runs", "flow", "prefect.flow-run.", (3, 0, 4))
-TASK_RUN = RunKind("task_runs", "task", "prefect.task-run.", (3, 6, 22))
+FLOW_RUN = RunKind("flow_runs", "flow", "prefect.flow-run", (3, 0, 4))
+TASK_RUN = RunKind("task_runs", "task", "prefect.task-run", (3, 6, 22))
 
 
 class RunReader:

@@ -15,6 +15,7 @@ from .change_capture import ChangeCapture
 from .client import Patience, PrefectClient
 from .clock import text
 from .credentials import Connection
+from .event_buffer import EventBuffer
 from .events import EventFeed
 from .filters import scope
 from .history_counts import history_counts, history_window
@@ -22,7 +23,7 @@ from .known import Known
 from .paging import Row
 from .progress import State
 from .read_ahead import batches
-from .recent_events import RecentEvents
+from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
@@ -30,6 +31,7 @@ from .settings import ReadSettings, RunFilters
 from .state_history import StateHistory
 from .tally import Tally
 from .verify import Holdings, Verify
+from .windows import Window
 
 # ids asked of the warehouse at once
 IDS_ASKED = 1_000
@@ -61,6 +63,7 @@ class Server:
         self._settings = settings
         self._known = known
         self._scope = scope(filters, self.workspace)
+        self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._readers: dict[str, RunReader] = {}
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
@@ -83,10 +86,11 @@ class Server:
         """The change capture of `flow_runs` or `task_runs`."""
         if runs not in self._captures:
             kind = KINDS[runs]
-            feed = EventFeed(self.client, kind.event_prefix)
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
-                RecentEvents(feed, self._settings.lookback, lambda: self.retention, self.tally, runs),
+                RecentEvents(
+                    self._feed, kind.resource_prefix, self._settings.lookback, lambda: self.retention, self.tally, runs
+                ),
                 self._settings,
                 self._scope,
                 lambda: self.ceiling,
@@ -104,7 +108,11 @@ class Server:
 
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
-        return StateHistory(self.capture(runs), self.tally)
+        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self.tally)
+
+    def _event_buffer(self, runs: str) -> EventBuffer:
+        kept = Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
+        return EventBuffer(self._feed, KINDS[runs].resource_prefix, kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
