@@ -61,8 +61,8 @@ class RecentEvents:
         kept = ceiling - self._retention().events
         if since < kept:
             self._tally.gap(
-                f"{self._kind.name}: changes from one terminal state to another between {text(since)} and {text(kept)}, "
-                f"for the server keeps events {(ceiling - kept).days} days; verify --sweep finds them"
+                f"{self._kind.name}: changes from one terminal state to another between {text(since)} and "
+                f"{text(kept)}, for the server keeps events {(ceiling - kept).days} days; verify --sweep finds them"
             )
 
     def _events_in(self, window: Window) -> tuple[list[StateEvent], EventLedger]:

@@ -88,9 +88,7 @@ class Server:
             kind = KINDS[runs]
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
-                RecentEvents(
-                    self._feed, kind.resource_prefix, self._settings.lookback, lambda: self.retention, self.tally, runs
-                ),
+                RecentEvents(self._feed, kind, self._settings.lookback, lambda: self.retention, self.tally),
                 self._settings,
                 self._scope,
                 lambda: self.ceiling,
