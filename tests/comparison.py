@@ -30,7 +30,7 @@ def differences(api: PrefectApi, database: Path, since: datetime) -> list[str]:
             server = {row["id"]: row for row in runs}
             live = {id_: _as_linked(row, server.get(id_, {})) for id_, row in loaded.items() if id_ not in gone}
             found += _compare(kind, [_run(row) for row in runs], live)
-            histories = [_state(row, one, run["id"]) for run in runs for row in api.states(kind, run["id"])]
+            histories = [state for run in runs for state in _history(api.states(kind, run["id"]), one, run["id"])]
             states = TABLES[f"{one}_run_states"]
             live_states = {
                 id_: row for id_, row in _loaded(warehouse, states).items() if row[f"{one}_run_id"] not in gone
@@ -55,8 +55,10 @@ def _run(row: Row) -> Row:
     }
 
 
-def _state(row: Row, one: str, run_id: str) -> Row:
-    return {**row, f"{one}_run_id": run_id, "state_details": _details(row)}
+def _history(states: list[Row], one: str, run_id: str) -> list[Row]:
+    ordered = sorted(states, key=lambda state: as_utc(state["timestamp"]))
+    run = {f"{one}_run_id": run_id}
+    return [{**row, **run, "sequence": n, "state_details": _details(row)} for n, row in enumerate(ordered, 1)]
 
 
 def _details(state: Row | None) -> Row | None:

@@ -70,14 +70,13 @@ def _state(event: Row, payload: Row) -> Row | None:
     told = payload.get("validated_state") or {}
     if not {"type", "name", "state_details"} <= told.keys():
         return None
-    details = {**UNSAID, **{name: value for name, value in told["state_details"].items() if value is not None}}
     return {
         "id": event["id"],
         "type": told["type"],
         "name": told["name"],
         "timestamp": event["occurred"],
         "message": told.get("message"),
-        "state_details": details,
+        "state_details": {**UNSAID, **told["state_details"]},
     }
 
 

@@ -20,20 +20,19 @@ LONGEST, SHORTEST = timedelta(hours=6), timedelta(seconds=1)
 
 
 class EventBuffer:
-    """State events of one kind of run, for windows of expected start times that ascend.
+    """State events for windows of expected start times that ascend.
 
     Args:
-        feed: the events.
-        kind: prefix of the runs' resource ids.
+        feed: the events of one kind of run.
         kept: what the server has: from its retention to now.
         connections: slices read at the same time.
     """
 
-    def __init__(self, feed: EventFeed, kind: str, kept: Window, connections: int) -> None:
+    def __init__(self, feed: EventFeed, kept: Window, connections: int) -> None:
         self._feed = feed
-        self._kind = kind
         self._kept = kept
         self._connections = connections
+        self._first = kept.start
         self._read_until: datetime | None = None
         self._slice = timedelta(minutes=10)
         self._events: dict[str, StateEvent] = {}
@@ -41,6 +40,10 @@ class EventBuffer:
     def around(self, window: Window) -> list[StateEvent]:
         """The events of the time of `window` and an hour after it."""
         start = max(window.start - BEFORE, self._kept.start)
+        if self._read_until and start < self._first:
+            # a backfill that goes back in time
+            self._events, self._read_until = {}, None
+        self._first = start
         end = min(window.end + AFTER, self._kept.end)
         self._events = {id_: event for id_, event in self._events.items() if event.occurred >= start}
         self._read(Window(max(start, self._read_until or start), end))
@@ -52,7 +55,7 @@ class EventBuffer:
         for read in read_ahead(self._calls(window), self._connections):
             density = max(len(read.times), 1) / EVENTS_PER_SLICE
             self._slice = min(max(self._slice / density, SHORTEST), LONGEST)
-            self._events.update((event.state_id, event) for event in read.states if event.kind == self._kind)
+            self._events.update((event.state_id, event) for event in read.states)
         self._read_until = window.end
 
     def _calls(self, window: Window) -> Iterator[Callable[[], EventsRead]]:

@@ -110,7 +110,8 @@ class Server:
 
     def _event_buffer(self, runs: str) -> EventBuffer:
         kept = Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
-        return EventBuffer(self._feed, KINDS[runs].resource_prefix, kept, self.client.connections)
+        prefix = KINDS[runs].resource_prefix
+        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
