@@ -13,6 +13,10 @@ import requests
 Row = dict[str, Any]
 
 
+class Refused(AssertionError):
+    """The server answered something else than 2xx."""
+
+
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
@@ -36,7 +40,8 @@ class PrefectApi:
             if reply.status_code != 503:
                 break
             time.sleep(0.3)
-        assert reply.ok, f"{method} {path} {body}: {reply.status_code} {reply.text[:500]}"
+        if not reply.ok:
+            raise Refused(f"{method} {path} {body}: {reply.status_code} {reply.text[:500]}")
         return reply.json() if reply.content else None
 
     def flow(self, name: str = "tested") -> str:
