@@ -142,7 +142,7 @@ class Verifier:
     def _first(self, server: Server, verifies: dict[str, Verify]) -> Pass:
         found = []
         for table, verify in verifies.items():
-            window = verify.kept(self.target.settings.horizon, self.how.since)
+            window = verify.kept(self.target.settings.horizon, self.how.since or self.target.filters.start)
             found.append(
                 verify.sweep(window, self._comparison(table)) if self.how.sweep else verify.compare_counts(window)
             )

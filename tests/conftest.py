@@ -14,7 +14,9 @@ from comparison import column_values, differences
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
-from prefect_runs_pipelines.sync import SyncOptions, SyncReport, sync
+from prefect_runs_pipelines.options import SyncOptions
+from prefect_runs_pipelines.sync import SyncReport, sync
+from prefect_runs_pipelines.verify import VerifyOptions, VerifyReport, verify
 
 # a server that does at once what others do after a while; nothing about its answers differs
 IMPATIENT = {
@@ -45,19 +47,25 @@ class Copy:
     def database(self) -> Path:
         return self.folder / "copy.duckdb"
 
+    def sync_options(self, **options: Any) -> SyncOptions:
+        """What every command on this copy is told."""
+        given = {"start_date": self.since.isoformat(), **self.options, **options}
+        return SyncOptions(
+            api_url=self.url,
+            workspace="test",
+            database=str(self.database),
+            pipelines_dir=str(self.folder / "pipelines"),
+            settings=self.settings,
+            **given,
+        )
+
     def sync(self, **options: Any) -> SyncReport:
         """Sync once."""
-        given = {"start_date": self.since.isoformat(), **self.options, **options}
-        return sync(
-            SyncOptions(
-                api_url=self.url,
-                workspace="test",
-                database=str(self.database),
-                pipelines_dir=str(self.folder / "pipelines"),
-                settings=self.settings,
-                **given,
-            )
-        )
+        return sync(self.sync_options(**options))
+
+    def verify(self, **how: Any) -> VerifyReport:
+        """Verify once: since, sweep, repair."""
+        return verify(self.sync_options(), VerifyOptions(**how))
 
     def assert_true(self) -> None:
         """Every loaded column of every run and every state equals what the server answers."""
