@@ -13,7 +13,6 @@ One seed makes every choice, in the order of the log `changes.jsonl`; when each 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import subprocess
@@ -232,13 +231,11 @@ class _Soak:
         try:
             while not stop.is_set():
                 process = self._start_flows()
-                killed = not stop.wait(self._flows.uniform(10, 60))
-                if killed:
+                if not stop.wait(self._flows.uniform(20, 90)):
                     process.kill()
                     self.report.flows_killed += 1
                 output, _ = process.communicate(timeout=120)
-                if not killed and process.returncode == 0:
-                    self.report.flows += json.loads(output.splitlines()[-1])["flows"]
+                self.report.flows += len(output.splitlines())
         except Exception as error:  # noqa: BLE001 - raised by whoever joins the thread
             self._flow_errors.append(error)
 

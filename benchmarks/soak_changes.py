@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_api import PrefectApi, Refused, Row, as_state, now, scheduled, seconds
+from requests import RequestException
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 STATES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMINAL)
@@ -30,7 +31,7 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Change:
-    """One change: when it was asked for and answered, and everything it was about; `refused` by the server, why."""
+    """One change: when it was asked for and answered, and everything it was about; why it was `refused`."""
 
     number: int
     kind: str
@@ -125,9 +126,11 @@ class Changes:
 
     def rest(self) -> None:
         """Let no schedule make or delete runs any more, so that the server comes to rest."""
-        for deployment in self.api.call("POST", "/deployments/filter", {}):
-            self._known.deployments = [deployment["id"]]
-            self._make(self.pause_deployment)
+        for _ in range(5):
+            active = [row["id"] for row in self.api.call("POST", "/deployments/filter", {}) if not row["paused"]]
+            for deployment in active:
+                self._known.deployments = [deployment]
+                self._make(self.pause_deployment)
 
     def close(self) -> None:
         """Close the log."""
@@ -141,8 +144,9 @@ class Changes:
             ids = kind()
         except Nothing:
             return
-        except Refused as error:
-            refused = str(error)[:300]
+        except (Refused, RequestException) as error:
+            # a busy SQLite server lets a client wait for a minute now and then, and makes the change all the same
+            refused = f"{type(error).__name__}: {error}"[:300]
         name = kind.__name__.replace("_", " ").strip()
         change = Change(len(self.made), name, tuple(ids), began, now(), tuple(self.api.calls), refused)
         self.made.append(change)
@@ -232,7 +236,9 @@ class Changes:
         keys = self._known.idempotency_keys
         key = self._pick(keys) if keys and self._random.random() < 0.7 else self._word()
         keys.append(key)
-        return [self._new_flow_run("PENDING", idempotency_key=key, flow_id=self._known.flows[0])]
+        # keys are told apart by flow; the first one is never deleted
+        flow_id = self._known.flows[0] if self._known.flows else self._new_flow()
+        return [self._new_flow_run("PENDING", idempotency_key=key, flow_id=flow_id)]
 
     def new_subflow_run(self) -> Iterable[str]:
         """A flow run below a task run of another one."""

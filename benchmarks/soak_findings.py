@@ -131,7 +131,11 @@ class Findings:
 
     def _deletion(self, table: str, run_id: str) -> Change | None:
         """The last change that deleted the run, or what it belonged to."""
-        deletions = [change for change in self._about(table, run_id) if "delete" in change.kind and not change.refused]
+        deletions = [
+            change
+            for change in self._about(table, run_id)
+            if "delete" in change.kind and not change.refused.startswith("Refused")
+        ]
         return deletions[-1] if deletions else None
 
     def _about(self, table: str, run_id: str) -> list[Change]:

@@ -2,7 +2,8 @@
 # ^ Prefect is installed in the server's environment only, never where types are checked
 """Flows that really run during a soak: the Python of the *server's* environment runs this script, nothing imports it.
 
-`soak_flows.py SEED` runs one random flow after the other until its standard input is closed, then prints how many.
+`soak_flows.py SEED` runs one random flow after the other until its standard input is closed, and prints each as one
+JSON object when it has ended.
 What fails, fails on purpose; what the soak does to a run behind its back (cancel, delete, …) fails too.
 """
 
@@ -114,15 +115,13 @@ def main() -> int:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    done = 0
     while not stop.is_set():
         chosen, number = generator.choice([*FLOWS, outside_any_flow]), generator.randrange(1000)
         # Prefect's Pause, Abort and cancellations are no Exceptions
         with contextlib.suppress(BaseException):
             chosen(number)
-        done += 1
+        print(json.dumps({"flow": chosen.__name__, "number": number}), flush=True)
         stop.wait(generator.uniform(0, 1.5))
-    print(json.dumps({"flows": done}), flush=True)
     return 0
 
 
