@@ -48,8 +48,7 @@ def status(options: SyncOptions) -> Status:
     Raises:
         PrefectRunsError: the destination cannot be asked.
     """
-    with explained():
-        target = Target(options)
+    with explained(), Target(options) as target:
         patiently(target.pipeline.sync_destination)
         return Status(
             workspace=target.workspace,

@@ -130,7 +130,9 @@ class Sync:
 def sync(options: SyncOptions, progress: Collector | None = None) -> SyncReport:
     """Sync once. Arguments and errors as in `Sync`."""
     with explained():
-        return Sync(options, progress).run()
+        syncing = Sync(options, progress)
+        with syncing.target:
+            return syncing.run()
 
 
 def check_resources(names: Sequence[str]) -> None:

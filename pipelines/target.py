@@ -7,20 +7,25 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import dlt
 from dlt.common.configuration import resolve_configuration
+from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
 
 from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs, unfinished
 from prefect_runs.clock import as_utc
 from prefect_runs.settings import RUN_TABLES
 
+from .alone import WorkingFolderLock
 from .failures import patiently
 from .killed_load import undo_unrecorded
 from .memory import keep_small
 from .options import SyncOptions
+from .torso import remove_torso
 from .warehouse import Untrusted, Warehouse
 
 SECTIONS = ("sources", "prefect_runs")
@@ -35,7 +40,10 @@ SYNC_COLUMNS = (
 
 
 class Target:
-    """Where one workspace's runs come from and where they go."""
+    """Where one workspace's runs come from and where they go.
+
+    To be used in a `with` block: until its end no other command works with the same pipeline.
+    """
 
     def __init__(self, options: SyncOptions, progress: Collector | None = None) -> None:
         keep_small()
@@ -47,14 +55,32 @@ class Target:
         )
         self.settings: ReadSettings = _resolved(ReadSettings, (*SECTIONS, "settings"), options.settings)
         self.filters: RunFilters = _resolved(RunFilters, (*SECTIONS, "filters"), {"start_date": options.start_date})
-        self.pipeline = dlt.pipeline(
-            pipeline_name(options, self.workspace),
-            destination=options.dlt_destination(),
-            dataset_name=options.dataset,
-            progress=progress,  # type: ignore[arg-type]  # None is dlt's own default
-            pipelines_dir=options.pipelines_dir,  # type: ignore[arg-type]
-        )
+        name = pipeline_name(options, self.workspace)
+        destination = options.dlt_destination()
+        # before dlt makes or reads the working folder
+        self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
+        try:
+            if options.destination == "duckdb":
+                remove_torso(Path(options.where))
+            self.pipeline = dlt.pipeline(
+                name,
+                destination=destination,
+                dataset_name=options.dataset,
+                progress=progress,  # type: ignore[arg-type]  # None is dlt's own default
+                pipelines_dir=options.pipelines_dir,  # type: ignore[arg-type]
+            )
+        except BaseException:
+            self._lock.release()
+            raise
         self.warehouse = Warehouse(self.pipeline, self.workspace)
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
 
     def restore(self) -> None:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""

@@ -1,4 +1,4 @@
-"""A real Prefect server for the whole session, and a fresh copy of it for each test."""
+"""A real Prefect server for each process that runs tests, and a fresh copy of it for each test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import work_units
 from comparison import column_values, differences
+from fault_proxy import FaultProxy
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
@@ -87,17 +89,33 @@ class Copy:
         return column_values(self.database, sql)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> work_units.WorkUnits:
+    return work_units.WorkUnits(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    work_units.long_first(items)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     with local_server(settings=IMPATIENT) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+# a module may have a server of its own
+@pytest.fixture(scope="module")
 def api(server: LocalServer) -> Iterator[PrefectApi]:
     client = PrefectApi(server.url)
     yield client
     client.close()
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from .retention import Retention
 from .rows import is_torn, version
 from .run_reader import FLOW_RUN, RunReader
 from .selection import Selection
-from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings, RunFilters
+from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
 from .snapshot import snapshot
 from .tables import LINKS
 from .tally import Tally
@@ -138,7 +138,7 @@ class ChangeCapture:
     @cached_property
     def _whole(self) -> RunReader:
         """Reads without the user's filters: a run that the warehouse has may have left them."""
-        return RunReader(self.reader.client, self.reader.kind, RunFilters(), self.reader.server)
+        return self.reader.unfiltered
 
     def _plan(self, cursor: Cursor, state: State) -> Plan:
         if self._selection:
@@ -275,7 +275,7 @@ class ChangeCapture:
         entered = {row["id"]: version(row)[1] for row in rows}
         outside = {run_id for run_id, time in entered.items() if time is not None and time >= latest[run_id]}
         # a flow run is written before its event; a task run may be written long after
-        deleted = run_ids - entered.keys() if self.reader.kind is FLOW_RUN else set()
+        deleted = run_ids - entered.keys() - self.reader.unreadable if self.reader.kind is FLOW_RUN else set()
         return outside, deleted
 
     def _missed(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
@@ -291,7 +291,7 @@ class ChangeCapture:
         for rows in self._read(self._whole.by_ids(gone)):
             gone = gone - {row["id"] for row in rows}
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
-        outcome.gone |= gone
+        outcome.gone |= gone - self.reader.unreadable
 
     def _with_links(self, rows: list[Row]) -> list[Row]:
         """`rows`, with the links that the server nulled when it deleted what they led to."""
@@ -328,6 +328,8 @@ class ChangeCapture:
                     "as they are, and may be taken for ended or in flight wrongly"
                 )
             yield rows
+        for gap in self.reader.gaps:
+            self._tally.gap(gap)
 
 
 def _nulls_filled(row: Row, links: Mapping[str, str]) -> Row:

@@ -14,6 +14,7 @@ from .exceptions import UnexpectedReply
 from .filters import body, wanted_state_types
 from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
+from .rescue import RunPages
 from .rows import check_run
 from .settings import STATE_TYPES, TERMINAL_STATE_TYPES, RunFilters
 from .windows import Window
@@ -45,7 +46,10 @@ TASK_RUN = RunKind("task_runs", "task", "prefect.task-run.", (3, 6, 22))
 
 
 class RunReader:
-    """Reads runs of one kind from one server, with the user's filters. Every read is complete or raises."""
+    """Reads runs of one kind from one server, with the user's filters.
+
+    Every read is complete but for the runs named in `gaps`, or raises.
+    """
 
     def __init__(
         self, client: PrefectClient, kind: RunKind, filters: RunFilters, server: tuple[int, ...] | None
@@ -54,7 +58,25 @@ class RunReader:
         self.kind = kind
         self.server = server
         self._filters = filters
+        self._pages = RunPages(client, kind.name)
         self._end_filterable = server is None or server >= kind.ends_filterable_since
+
+    @property
+    def gaps(self) -> list[str]:
+        """Runs that the server has and could not give, in words."""
+        return self._pages.gaps
+
+    @property
+    def unreadable(self) -> set[str]:
+        """The ids of runs that the server has and could not give, as far as they are known."""
+        return self._pages.unreadable
+
+    @cached_property
+    def unfiltered(self) -> RunReader:
+        """A reader without the user's filters."""
+        whole = RunReader(self.client, self.kind, RunFilters(), self.server)
+        whole._pages = self._pages
+        return whole
 
     @property
     def filtered(self) -> bool:
@@ -162,10 +184,9 @@ class RunReader:
 
     def _read_page(self, sort: str, own: Body, offset: int, limit: int | None = None) -> Page:
         asked = {**body(self._filters, self.kind.name, own), "sort": sort, "offset": offset}
-        path = f"/{self.kind.name}/filter"
-        page = self.client.page(path, asked, limit)
+        page = self._pages.read(asked, limit)
         for row in page.rows:
-            check_run(row, f"POST {path}")
+            check_run(row, f"POST /{self.kind.name}/filter")
         return page
 
 
