@@ -38,7 +38,7 @@ from prefect_api import PrefectApi, now
 from soak_changes import Changes, LoggedApi
 from soak_findings import FINDING, Findings, Left
 from soak_syncs import Syncs
-from test_kills import unsound
+from soundness import unsound
 
 from prefect_runs.clock import as_utc
 from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer

@@ -63,6 +63,8 @@ class Findings:
                 kind: {row["id"]: row for row in select(warehouse, f"SELECT * FROM prefect.{kind}")}
                 for kind in STATES_OF
             }
+            tombstones = select(warehouse, "SELECT * FROM prefect.tombstones WHERE resource = 'flow_runs'")
+            self._gone = {row["id"]: as_utc(row["noticed_at"]) for row in tombstones}
             self._syncs = [
                 (as_utc(row["window_start"]) if row["window_start"] else None, as_utc(row["window_end"]))
                 for row in select(warehouse, "SELECT * FROM prefect.syncs WHERE purpose = 'sync' ORDER BY window_end")
@@ -101,8 +103,8 @@ class Findings:
         what = {difference.what for difference in found}
         row, held = self._server[table].get(run_id), self._held[table].get(run_id)
         if row is None and held is not None and what == {"not on the server"}:
-            deletion = self._deletion(table, run_id)
-            return DELETED if deletion and not self._was_readable(held, deletion.ended) else FINDING
+            deleted = self._deleted_at(table, run_id)
+            return DELETED if deleted and not self._was_readable(held, deleted) else FINDING
         if row is None or not what <= {"missing", "stale"}:
             return FINDING
         columns = {difference.column for difference in found if difference.table in STATES_OF} - {""}
@@ -137,6 +139,14 @@ class Findings:
             if "delete" in change.kind and not change.refused.startswith("Refused")
         ]
         return deletions[-1] if deletions else None
+
+    def _deleted_at(self, table: str, run_id: str) -> datetime | None:
+        """When the run was deleted; None where nothing tells."""
+        if deletion := self._deletion(table, run_id):
+            return deletion.ended
+        # with its flow run, which the server deleted when a schedule changed
+        parent = self._held[table][run_id].get("flow_run_id")
+        return self._gone.get(parent) if parent not in self._server["flow_runs"] else None
 
     def _about(self, table: str, run_id: str) -> list[Change]:
         """Changes of the run, and of what it belongs to where they may have changed it too."""

@@ -6,6 +6,7 @@ import os
 import random
 from pathlib import Path
 
+import pytest
 from soak import SoakOptions, soak
 
 # what must have happened for the comparison to mean anything
@@ -14,6 +15,7 @@ KINDS_OF_CHANGES = 15
 RUNS = 20
 
 
+@pytest.mark.long
 def test_copy_is_true_after_random_changes_faults_and_kills(tmp_path: Path) -> None:
     seed = int(os.environ.get("PREFECT_RUNS_SEED") or random.randrange(1_000_000))
     print(f"PREFECT_RUNS_SEED={seed}")
