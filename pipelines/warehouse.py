@@ -74,6 +74,21 @@ class Warehouse:
             for id_, *values in self._with_ids(sql, ids)
         }
 
+    def parents(self, ids: Collection[str]) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        if not (self.has("flow_runs") and self.has("task_runs")):
+            return set()
+        sql = (
+            "SELECT run.id FROM {task_runs} AS run JOIN {flow_runs} AS flow ON flow.parent_task_run_id = run.id "
+            f"WHERE {self.live('task_runs')} AND flow.id IN ({{ids}})"
+        )
+        return {row[0] for row in self._with_ids(sql, ids)}
+
+    def task_runs_of(self, ids: Collection[str]) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        sql = f"SELECT run.id FROM {{task_runs}} AS run WHERE {self.live('task_runs')} AND run.flow_run_id IN ({{ids}})"
+        return {row[0] for row in self._with_ids(sql, ids)}
+
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
         sql = f"SELECT id FROM {{tombstones}} WHERE resource = '{table}' AND id IN ({{ids}})"

@@ -24,7 +24,7 @@ from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
 from .retention import Retention
 from .rows import is_torn, version
-from .run_reader import FLOW_RUN, RunReader
+from .run_reader import FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
 from .snapshot import snapshot
@@ -257,16 +257,16 @@ class ChangeCapture:
 
     def _changes_by_event(self, plan: Plan, state: State, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         try:
-            outcome.events, ledger = self._events.read(plan, state)
+            events, ledger = self._events.read(plan, state)
         except (NotFound, AccessRefused) as error:
             self._tally.gap(
                 f"{self.reader.kind.name}: the server gives no events, so changes from one terminal state to "
                 f"another are only found by verify ({error})"
             )
             return
-        events = outcome.events
+        outcome.events = [event for event in events if event.kind == self.reader.kind.resource_prefix]
         latest: dict[str, datetime] = {}
-        for event in events:
+        for event in outcome.events:
             latest[event.run_id] = max(event.occurred, latest.get(event.run_id, event.occurred))
         behind = [run_id for run_id, occurred in latest.items() if news.is_behind(run_id, occurred)]
         for rows in self._read(self.reader.by_ids(behind)):
@@ -278,8 +278,12 @@ class ChangeCapture:
         if self.known:
             loaded = self.known.present(self.reader.kind.name, deleted)
             outcome.gone |= loaded - self.known.tombstoned(self.reader.kind.name, loaded)
+        again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]
-        again = [event.occurred for event in events if event.run_id in unresolved]
+        if self.known and self.reader.kind is TASK_RUN:
+            # the server gives a subflow's new end to the task run that stands for it, and no event tells of that
+            subflows = {event.run_id for event in events if event.kind == FLOW_RUN.resource_prefix}
+            yield from self._read_back(news.not_seen(self.known.parents(subflows)), outcome, news)
         outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
 
     def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:

@@ -47,6 +47,14 @@ class Known(Protocol):
         """Run id → its links (`tables.LINKS`) that are not null: the server nulls them with what they lead to."""
         ...
 
+    def parents(self, ids: Collection[str]) -> set[str]:
+        """The live task runs that stand for the flow runs `ids` in their parents."""
+        ...
+
+    def task_runs_of(self, ids: Collection[str]) -> set[str]:
+        """The live task runs of the flow runs `ids`."""
+        ...
+
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
         """Those of `ids` that have a tombstone."""
         ...

@@ -42,7 +42,7 @@ class RecentEvents:
         self._tally = tally
 
     def read(self, plan: Plan, state: State) -> tuple[list[StateEvent], EventLedger]:
-        """The events since `plan.since` that no earlier sync read, and the ledger of all."""
+        """The events since `plan.since` that no earlier sync read, of both kinds of run, and the ledger of all."""
         assert plan.since is not None
         saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
         begin = slice_start(plan.since, self._lookback)
@@ -68,4 +68,4 @@ class RecentEvents:
     def _events_in(self, window: Window) -> tuple[list[StateEvent], EventLedger]:
         read = self._feed.read_once(Window(window.start, window.end + EVENTS_AHEAD))
         ledger = EventLedger.of(window, self._lookback, read.times)
-        return [event for event in read.states if event.kind == self._kind.resource_prefix], ledger
+        return read.states, ledger

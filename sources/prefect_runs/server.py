@@ -158,11 +158,18 @@ class Server:
         """Pages of tombstones of runs that are gone, and of those to be removed from runs that came back."""
         if self._known is None:
             return
-        for table, capture in self._captures.items():
-            gone = sorted({id_ for outcome in capture.outcomes for id_ in outcome.gone})
-            for ids in batches(gone, IDS_ASKED):
+        gone = {
+            table: {id_ for outcome in capture.outcomes for id_ in outcome.gone}
+            for table, capture in self._captures.items()
+        }
+        # a flow run's task runs go with it, and no read shows those that ended long before
+        of_flow_runs = batches(sorted(gone.get("flow_runs", ())), IDS_ASKED)
+        gone.setdefault("task_runs", set()).update(id_ for ids in of_flow_runs for id_ in self._known.task_runs_of(ids))
+        for table, run_ids in gone.items():
+            for ids in batches(sorted(run_ids), IDS_ASKED):
                 ends = self._known.ends(table, ids)
                 yield [self._tombstone(table, id_, ends.get(id_)) for id_ in ids]
+        for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             for ids in batches(loaded, IDS_ASKED):
                 back = self._known.tombstoned(table, ids)
