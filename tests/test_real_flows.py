@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import IMPATIENT, Copy
+from conftest import DATABASE, IMPATIENT, VERSION, Copy
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
@@ -279,8 +279,36 @@ def test_state_message_of_5_megabytes(copy: Copy, api: PrefectApi) -> None:
 def unhurried_server() -> Iterator[LocalServer]:
     """A server that writes its events every 5 seconds, as servers do."""
     settings = {name: value for name, value in IMPATIENT.items() if "EVENT_PERSISTER" not in name}
-    with local_server(settings=settings) as running:
+    with local_server(VERSION, settings, DATABASE) as running:
         yield running
+
+
+END_AN_HOUR_EARLIER = {
+    "sqlite": "UPDATE flow_run SET end_time = datetime(end_time, '-1 hour') || '.000000'",
+    "postgresql": "UPDATE flow_run SET end_time = end_time - interval '1 hour'",
+}
+
+# run by the Python of the server, which has the driver
+EXECUTE = """
+import asyncio, sys, asyncpg
+
+async def execute(url, sql):
+    connection = await asyncpg.connect(url)
+    await connection.execute(sql)
+    await connection.close()
+
+asyncio.run(execute(*sys.argv[1:]))
+"""
+
+
+def execute(server: LocalServer, sql: str) -> None:
+    """Change what the server stored past the server."""
+    if server.database == "postgresql":
+        url = server.environment()["PREFECT_SERVER_DATABASE_CONNECTION_URL"].replace("+asyncpg", "")
+        server.run("-c", EXECUTE, url, sql)
+        return
+    with sqlite3.connect(server.home / "prefect.db") as database:
+        database.execute(sql)
 
 
 def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server: LocalServer, tmp_path: Path) -> None:
@@ -289,8 +317,7 @@ def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server:
     run_id = api.flow_run("RUNNING")
     api.set_flow_run(run_id, "FAILED")
     # an hour ago, so that only its event tells of the change
-    with sqlite3.connect(unhurried_server.home / "prefect.db") as database:
-        database.execute("UPDATE flow_run SET end_time = datetime(end_time, '-1 hour') || '.000000'")
+    execute(unhurried_server, END_AN_HOUR_EARLIER[DATABASE])
     copy.sync_and_compare()
     body = {"state": {"type": "COMPLETED", "name": "Fixed by hand"}, "force": True}
     api.call("POST", f"/flow_runs/{run_id}/set_state", body)
