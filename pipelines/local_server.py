@@ -80,6 +80,9 @@ class LocalServer:
             **inherited,
             **QUIET,
             "PREFECT_HOME": str(self.home),
+            # 3.4 keeps these in the user's own home whatever PREFECT_HOME says
+            "PREFECT_LOCAL_STORAGE_PATH": str(self.home / "storage"),
+            "PREFECT_MEMO_STORE_PATH": str(self.home / "memo_store.toml"),
             "PREFECT_API_URL": self.url,
             **self._database_url,
             **self._settings,
