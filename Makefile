@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# processes that run tests: much of their time is waiting, so more than a small machine has cores
+WORKERS ?= 3
 
 .PHONY: demo test matrix bench clean
 
@@ -19,7 +21,7 @@ test: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 
 matrix: $(VENV)/ready
 	$(BIN)/python benchmarks/matrix.py

@@ -2,7 +2,7 @@
 
     python benchmarks/fill_server.py --flow-runs 20000 --task-runs 50000 --home DIR
 
-The server makes its own schema; then it is stopped, the rows are written past it, and whoever starts it again
+The schema is the server's own; the rows are written past it, and whoever starts a server on it
 (with ``UNDISTURBED``, or its services begin to correct the data) reads them through the API.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -25,7 +26,7 @@ from run_generator import FlowRun, full_hour, generate
 from server_events import EventWriter
 from server_rows import Row, TableRow, catalogue_rows, run_rows
 
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer
+from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer, empty_database
 
 # self-hosted servers keep events for so long
 EVENT_DAYS = 7
@@ -104,7 +105,8 @@ def fill(
     """
     database = home / "prefect.db"
     if not database.exists():
-        make_schema(home)
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_database(), database)
     end = end or default_end()
     generated = generate(flow_runs, task_runs, end, days, seed)
     writer = EventWriter(end - timedelta(days=EVENT_DAYS), seed) if events else None
@@ -115,16 +117,6 @@ def fill(
         for batch in _batches(generated.runs):
             rows += _insert(connection, _rows_of(batch, writer))
     return Filled(rows, end, time.perf_counter() - began)
-
-
-def make_schema(home: Path) -> None:
-    """Let a server make its database in ``home``, and stop it again."""
-    home.mkdir(parents=True, exist_ok=True)
-    server = LocalServer(DEFAULT_VERSION, home=home, settings=UNDISTURBED)
-    try:
-        server.start()
-    finally:
-        server.close()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SOAK = Path(__file__).with_name("soak.py")
 SOAK_MINUTES = "1"
+# processes that run tests, each with a server of its own: much of their time is waiting
+WORKERS = "2"
 
 # those that a server's version or database can make fail
 TESTS = ("tests/test_changes.py", "tests/test_real_flows.py")
@@ -70,7 +72,7 @@ def run(target: Target) -> Result:
             "PREFECT_RUNS_TEST_SERVER": target.version,
             "PREFECT_RUNS_TEST_DATABASE": target.database,
         }
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *TESTS]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, f"--junitxml={report}", *TESTS]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         result = counted(target, report)
     if code and not result.failed:

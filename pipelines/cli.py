@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ EXIT_ERROR = 1
 EXIT_CONFIGURATION = 2
 EXIT_RETRY = 3
 EXIT_GAPS = 4
+EXIT_DRIFT = 5
 
 EXIT_CODES = """exit codes:
   0  loaded, and nothing is known to be missing
   1  an error in prefect-runs, or a reply that it does not understand: report it
   2  the configuration or the credentials are wrong: trying again changes nothing
   3  the server or the destination is not available: run again later, nothing was lost
-  4  loaded, but with gaps, which are named in the output and in the table syncs"""
+  4  loaded, but with gaps, which are named in the output and in the table syncs
+  5  verify: the warehouse differs from the server, as the output and the table verifications say"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +77,39 @@ def _sync(arguments: argparse.Namespace) -> int:
     return EXIT_OK if report.whole else EXIT_GAPS
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from .screen import verify_screen
+    from .verify import VerifyOptions, verify
+
+    how = VerifyOptions(_time(arguments.since), arguments.sweep, arguments.repair)
+    report = verify(_sync_options(arguments), how)
+    print(report.as_json() if arguments.json else verify_screen(report))
+    return EXIT_OK if report.whole else EXIT_DRIFT
+
+
+def _backfill(arguments: argparse.Namespace) -> int:
+    from .backfill import BackfillOptions, backfill
+    from .progress import ProgressLines
+    from .screen import backfill_screen
+
+    start = _time(arguments.start)
+    assert start is not None
+    how = BackfillOptions(start, _time(arguments.end), arguments.newest_first)
+    report = backfill(_sync_options(arguments), how, ProgressLines())
+    print(report.as_json() if arguments.json else backfill_screen(report))
+    return EXIT_OK if report.whole else EXIT_GAPS
+
+
+def _time(value: str | None) -> datetime | None:
+    from prefect_runs import ConfigurationError
+    from prefect_runs.clock import as_utc
+
+    try:
+        return as_utc(value) if value else None
+    except ValueError:
+        raise ConfigurationError(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from .status import status, status_screen
 
@@ -89,7 +125,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _sync_options(arguments: argparse.Namespace) -> Any:
-    from .sync import SyncOptions
+    from .options import SyncOptions
 
     resources = getattr(arguments, "resources", None)
     return SyncOptions(
@@ -118,6 +154,25 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--start-date", help="leave out runs expected to start before, such as 2026-01-31")
     sync.add_argument("--full", action="store_true", help="read everything again and merge it")
     sync.set_defaults(run=_sync)
+
+    verify = commands.add_parser(
+        "verify", help="compare the warehouse with the server", epilog=EXIT_CODES, formatter_class=form
+    )
+    _add_destination(verify)
+    verify.add_argument("--since", help="only runs expected to start from then on, such as 2026-01-31")
+    verify.add_argument("--sweep", action="store_true", help="compare every column, not only counts: reads every run")
+    verify.add_argument("--repair", action="store_true", help="read again what differs, and verify again")
+    verify.set_defaults(run=_verify)
+
+    backfill = commands.add_parser(
+        "backfill", help="read the runs of a span of time again", epilog=EXIT_CODES, formatter_class=form
+    )
+    _add_destination(backfill)
+    backfill.add_argument("--start", required=True, help="runs expected to start from then on, such as 2026-01-31")
+    backfill.add_argument("--end", help="runs expected to start before then (now)")
+    backfill.add_argument("--newest-first", action="store_true", help="begin with the newest runs")
+    backfill.add_argument("--resources", help="only these resources, separated by commas")
+    backfill.set_defaults(run=_backfill)
 
     status = commands.add_parser(
         "status", help="show what the warehouse holds", epilog=EXIT_CODES, formatter_class=form

@@ -20,9 +20,10 @@ import duckdb
 import requests
 
 from .local_server import LocalServer, local_server
+from .options import SyncOptions
 from .queries import QUERIES, Query
 from .screen import sync_screen, text_table
-from .sync import SyncOptions, sync
+from .sync import sync
 
 FLOWS = Path(__file__).with_name("demo_flows.py")
 WORKSPACE = "demo"

@@ -7,6 +7,7 @@ dependencies are no business of the connector's.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -39,6 +40,34 @@ QUIET = {
 def server_python(version: str = DEFAULT_VERSION) -> Path:
     """The Python of an environment that holds ``prefect==version``; made on the first call (about a minute)."""
     return environment_python(f"server-{version}", f"prefect=={version}", f"prefect-{version}")
+
+
+def empty_database(version: str = DEFAULT_VERSION) -> Path:
+    """An SQLite database without a row, as a server of that version makes it; made on the first call.
+
+    Its hundred migrations take a server longer than all else of its start.
+    """
+    python = server_python(version)
+    home = python.parent.parent
+    database = home / "empty.db"
+    with home.with_name(f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            with tempfile.TemporaryDirectory(dir=home) as folder:
+                environment = {**_without_prefect(os.environ), **QUIET, "PREFECT_HOME": folder}
+                command = [_prefect(python), "server", "database", "upgrade", "--yes"]
+                subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+                (Path(folder) / "prefect.db").rename(database)
+    return database
+
+
+def _prefect(python: Path) -> str:
+    # not `python -m prefect`, which 3.0 does not know
+    return str(python.with_name("prefect"))
+
+
+def _without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
 
 
 def free_port() -> int:
@@ -75,9 +104,8 @@ class LocalServer:
 
     def environment(self, **extra: str) -> dict[str, str]:
         """Variables with which a Prefect client process talks to this server and nothing else."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         return {
-            **inherited,
+            **_without_prefect(os.environ),
             **QUIET,
             "PREFECT_HOME": str(self.home),
             # 3.4 keeps these in the user's own home whatever PREFECT_HOME says
@@ -93,10 +121,10 @@ class LocalServer:
         """Start the server and wait until it answers."""
         if self._postgresql:
             self._database_url = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": self._postgresql.start()}
+        elif not (self.home / "prefect.db").exists():
+            shutil.copyfile(empty_database(self.version), self.home / "prefect.db")
         log = (self.home / "server.log").open("ab")
-        # not `python -m prefect`, which 3.0 does not know
-        prefect = self.python.with_name("prefect")
-        command = [str(prefect), "server", "start", "--port", str(self.port), "--no-ui"]
+        command = [_prefect(self.python), "server", "start", "--port", str(self.port), "--no-ui"]
         self._process = subprocess.Popen(
             command,
             env=self.environment(),

@@ -6,10 +6,18 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect_runs.verify import Drift
+
+from .backfill import BackfillReport
 from .sync import SyncReport
+from .verify import Pass, VerifyReport
 
 # wide enough for an error message's beginning
 CELL_WIDTH = 72
+
+# lines of a verification that a person reads
+DRIFTS_SHOWN = 30
+DRIFT_COLUMNS = ("table", "expected from (UTC)", "what", "run", "on the server", "in the warehouse", "columns")
 
 # tables of which every sync loads all rows again, so that "changed" would say nothing
 READ_WHOLE = ("flows", "deployments", "work_pools", "work_queues", "flow_run_history", "task_run_history")
@@ -46,7 +54,7 @@ def sync_screen(report: SyncReport) -> str:
     rows = [
         (name, rows, max(report.new[name], 0), "read whole" if name in READ_WHOLE else report.changed[name])
         for name, rows in report.rows.items()
-        if name != "syncs"
+        if name not in ("syncs", "verifications")
     ]
     since = f"changes since {cell(report.window_start)}" if report.window_start else "first load"
     server = f"Prefect {report.server_version}" if report.server_version else "Prefect Cloud"
@@ -58,5 +66,56 @@ def sync_screen(report: SyncReport) -> str:
         "",
         "whole: nothing is known to be missing" if report.whole else "not whole:",
         *(f"  - {gap}" for gap in report.gaps),
+        *(f"warning: {warning}" for warning in report.warnings),
     ]
     return "\n".join(lines).rstrip()
+
+
+def backfill_screen(report: BackfillReport) -> str:
+    """The screen after a backfill."""
+    goes_on = "went on with runs" if report.continued else "runs"
+    lines = [
+        f"{report.workspace} → {report.destination}, dataset {report.dataset}",
+        f"{goes_on} expected from {cell(report.start)} to {cell(report.end)} UTC, "
+        f"{report.requests:,} requests, {report.seconds:.1f} s",
+        "",
+        text_table(("table", "rows", "new"), [(name, rows, report.new[name]) for name, rows in report.rows.items()]),
+        *(f"  - {gap}" for gap in report.gaps),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def verify_screen(report: VerifyReport) -> str:
+    """The screen after a verification: what differed, and what differs after a repair."""
+    server = f"Prefect {report.server_version}" if report.server_version else "Prefect Cloud"
+    lines = [
+        f"{report.workspace} ({server}) ↔ {report.destination}, dataset {report.dataset}",
+        f"{report.requests:,} requests, {report.seconds:.1f} s",
+    ]
+    for pass_ in report.passes:
+        lines += ["", "after the repair:" if pass_.after_repair else "", *_pass_lines(pass_)]
+    end = report.passes[-1].whole_up_to
+    lines += ["", f"whole up to {cell(end)} UTC" if end else "not whole; run prefect-runs verify --repair"]
+    return "\n".join(lines).replace("\n\n\n", "\n\n")
+
+
+def _pass_lines(pass_: Pass) -> list[str]:
+    how = "every column" if pass_.swept and not pass_.after_repair else "counts"
+    tables = [
+        (found.table, found.server_runs, found.warehouse_runs, f"{found.intervals:,} intervals, {how}")
+        for found in pass_.tables
+    ]
+    lines = [text_table(("table", "on the server", "in the warehouse", "compared"), tables)]
+    drifts = sorted(pass_.drifts, key=lambda drift: (not drift.matters, drift.table, drift.interval.start))
+    if drifts:
+        lines += ["", text_table(DRIFT_COLUMNS, [_drift_cells(drift) for drift in drifts[:DRIFTS_SHOWN]])]
+    if len(drifts) > DRIFTS_SHOWN:
+        lines.append(f"… and {len(drifts) - DRIFTS_SHOWN:,} more, all of them with --json")
+    return lines
+
+
+def _drift_cells(drift: Drift) -> tuple[Any, ...]:
+    what = f"{drift.what}, next sync loads it" if drift.since_last_sync else drift.what.replace("_", " ")
+    run = drift.run_id or f"{drift.runs:,} runs"
+    columns = ", ".join(drift.columns)
+    return drift.table, cell(drift.interval.start), what, run, drift.on_server, drift.in_warehouse, columns

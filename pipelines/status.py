@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect_runs import unfinished
 from prefect_runs.clock import as_utc
+from prefect_runs.retention import Retention
 
 from .failures import explained, patiently
+from .options import SyncOptions
 from .screen import cell, text_table
-from .sync import Sync, SyncOptions, as_row, where
+from .target import Target, as_row
+from .warehouse import Warehouse
 
 SYNCS_SHOWN = 5
 
@@ -30,6 +33,9 @@ class Status:
     first_load_unfinished: bool
     newest_state: datetime | None
     syncs: list[dict[str, Any]]
+    whole_up_to: datetime | None
+    """What the last verification proved; None where none did."""
+    warnings: list[str]
 
     def as_json(self) -> str:
         """The status as one JSON object."""
@@ -42,20 +48,20 @@ def status(options: SyncOptions) -> Status:
     Raises:
         PrefectRunsError: the destination cannot be asked.
     """
-    with explained():
-        sync = Sync(options)
-        patiently(sync.pipeline.sync_destination)
-        resources = sync.pipeline.state.get("sources", {}).get("prefect_runs", {}).get("resources", {})
+    with explained(), Target(options) as target:
+        patiently(target.pipeline.sync_destination)
         return Status(
-            workspace=sync.workspace,
-            pipeline=sync.pipeline.pipeline_name,
-            destination=where(options),
+            workspace=target.workspace,
+            pipeline=target.pipeline.pipeline_name,
+            destination=options.where,
             dataset=options.dataset,
-            rows=patiently(sync.warehouse.counts),
-            watermarks=_watermarks(resources),
-            first_load_unfinished=unfinished(dict(sync.pipeline.state)),
-            newest_state=_newest_state(sync),
-            syncs=_last_syncs(sync),
+            rows=patiently(target.warehouse.counts),
+            watermarks=target.watermarks(),
+            first_load_unfinished=unfinished(dict(target.pipeline.state)),
+            newest_state=_newest_state(target.warehouse),
+            syncs=_last_syncs(target.warehouse),
+            whole_up_to=_whole_up_to(target.warehouse),
+            warnings=_warnings(target),
         )
 
 
@@ -67,7 +73,9 @@ def status_screen(shown: Status) -> str:
     lines = [
         f"{shown.workspace} → {shown.destination}, dataset {shown.dataset} (dlt pipeline {shown.pipeline})",
         f"newest state loaded: {cell(shown.newest_state) or 'none'} UTC",
-        "the first load is unfinished; run prefect-runs sync to go on" if shown.first_load_unfinished else "",
+        f"proven whole up to: {cell(shown.whole_up_to)} UTC" if shown.whole_up_to else "never proven whole by verify",
+        *(["the first load is unfinished; run prefect-runs sync to go on"] if shown.first_load_unfinished else []),
+        *(f"warning: {warning}" for warning in shown.warnings),
         "",
         text_table(("table", "rows"), shown.rows.items()),
         "",
@@ -92,27 +100,52 @@ def status_screen(shown: Status) -> str:
     return "\n".join(lines)
 
 
-def _watermarks(resources: dict[str, Any]) -> dict[str, datetime]:
-    found: dict[str, datetime] = {}
-    for name, state in sorted(resources.items()):
-        value = state.get("incremental", {}).get("updated", {}).get("last_value")
-        value = value or state.get("progress", {}).get("watermark") or state.get("progress", {}).get("until")
-        if value:
-            found[name] = as_utc(value)
-    return found
-
-
-def _newest_state(sync: Sync) -> datetime | None:
+def _newest_state(warehouse: Warehouse) -> datetime | None:
     times = [
         as_utc(row[0])
         for table in ("flow_runs", "task_runs")
-        for row in sync.warehouse.rows(f"SELECT max(state_timestamp) FROM {{{table}}}")
+        for row in warehouse.rows(f"SELECT max(state_timestamp) FROM {{{table}}}")
         if row[0]
     ]
     return max(times, default=None)
 
 
-def _last_syncs(sync: Sync) -> list[dict[str, Any]]:
+def _last_syncs(warehouse: Warehouse) -> list[dict[str, Any]]:
     columns = ("window_start", "window_end", "requests", "rows_changed", "whole", "gaps")
-    sql = f"SELECT {', '.join(columns)} FROM {{syncs}} ORDER BY window_end DESC, _dlt_load_id DESC LIMIT {SYNCS_SHOWN}"
-    return [as_row(columns, row) for row in sync.warehouse.rows(sql)]
+    sql = f"SELECT {', '.join(columns)} FROM {{syncs}} WHERE window_end IS NOT NULL "
+    sql += f"ORDER BY window_end DESC, _dlt_load_id DESC LIMIT {SYNCS_SHOWN}"
+    return [as_row(columns, row) for row in warehouse.rows(sql)]
+
+
+def _whole_up_to(warehouse: Warehouse) -> datetime | None:
+    """Up to when the last verification of each table proved it whole, the earlier of the two."""
+    if not warehouse.has("verifications"):
+        return None
+    sql = "SELECT resource, verified_at, whole_up_to FROM {verifications} AS run WHERE 1 = 1"
+    rows = sorted(warehouse.of_workspace(sql), key=lambda row: as_utc(row[1]))
+    latest = {resource: whole_up_to for resource, _, whole_up_to in rows}
+    return min((as_utc(time) for time in latest.values()), default=None) if all(latest.values()) else None
+
+
+def _warnings(target: Target) -> list[str]:
+    """What is to be said of the time since the last sync, by this machine's clock and what that sync learned."""
+    watermarks = target.watermarks()
+    runs = [watermarks[table] for table in target.run_tables() if table in watermarks]
+    if not runs:
+        return []
+    settings = target.settings.copy()
+    runs_kept, events_kept = _kept_days(target.warehouse)
+    settings.runs_kept_days = settings.runs_kept_days or runs_kept
+    settings.events_kept_days = settings.events_kept_days or events_kept
+    retention = Retention.of(settings, target.connection.is_cloud, dict)
+    return retention.warnings(min(runs), datetime.now(UTC))
+
+
+def _kept_days(warehouse: Warehouse) -> tuple[float | None, float | None]:
+    """Days that the server keeps runs and events, as the last sync that asked was told."""
+    if not warehouse.has("syncs", "events_kept_days"):
+        return None, None
+    sql = "SELECT window_end, runs_kept_days, events_kept_days FROM {syncs} AS run WHERE window_end IS NOT NULL"
+    told = warehouse.of_workspace(f"{sql} AND events_kept_days IS NOT NULL")
+    _, runs, events = max(told, default=(None, None, None), key=lambda row: as_utc(row[0]))
+    return runs, events

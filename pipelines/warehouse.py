@@ -11,50 +11,133 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from prefect_runs import Version
 from prefect_runs.clock import as_utc
-from prefect_runs.tables import TABLES
+from prefect_runs.tables import LINKS, TABLES
+from prefect_runs.windows import Window
+
+from .failures import patiently
+
+Answer = list[tuple[Any, ...]]
+
+TABLE_NAMES = [*TABLES, *(f"{table.name}__{child}" for table in TABLES.values() for child in table.children)]
 
 
 class Warehouse:
-    """Questions to the dataset of one pipeline. A table that does not exist yet is empty."""
+    """Questions to one workspace's rows in the dataset of one pipeline. A table that does not exist yet is empty.
 
-    def __init__(self, pipeline: dlt.Pipeline) -> None:
+    Questions wait while the destination is locked, as loads do.
+    """
+
+    def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
+        self._workspace = workspace
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
-        rows = self.rows(
-            f"SELECT id, updated, state_timestamp FROM {{{table}}} "
-            "WHERE updated >= %s OR end_time >= %s OR end_time IS NULL",
+        rows = self.of_workspace(
+            f"SELECT id, updated, state_timestamp FROM {{{table}}} AS run "
+            f"WHERE (updated >= %s OR end_time >= %s OR end_time IS NULL) AND {self.live(table)}",
             since,
             since,
         )
         return {id_: (as_utc(updated), as_utc(entered) if entered else None) for id_, updated, entered in rows}
 
+    def due(self, table: str, since: datetime, open_window: Window) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        rows = self.of_workspace(
+            f"SELECT id FROM {{{table}}} AS run "
+            "WHERE (end_time >= %s OR end_time IS NULL AND expected_start_time >= %s AND expected_start_time < %s) "
+            f"AND {self.live(table)}",
+            since,
+            open_window.start,
+            open_window.end,
+        )
+        return {row[0] for row in rows}
+
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
-        if not ids:
-            return set()
-        places = ", ".join(["%s"] * len(ids))
-        return {row[0] for row in self.rows(f"SELECT id FROM {{{table}}} WHERE id IN ({places})", *ids)}
+        return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
+
+    def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """See `prefect_runs.known.Known`."""
+        columns = LINKS[table]
+        some = " OR ".join(f"{column} IS NOT NULL" for column in columns)
+        sql = f"SELECT id, {', '.join(columns)} FROM {{{table}}} WHERE ({some}) AND id IN ({{ids}})"
+        return {
+            id_: {column: value for column, value in zip(columns, values, strict=True) if value is not None}
+            for id_, *values in self._with_ids(sql, ids)
+        }
+
+    def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        sql = f"SELECT id FROM {{tombstones}} WHERE resource = '{table}' AND id IN ({{ids}})"
+        return {row[0] for row in self._with_ids(sql, ids)}
+
+    def ends(self, table: str, ids: Collection[str]) -> Mapping[str, datetime | None]:
+        """See `prefect_runs.known.Known`."""
+        sql = f"SELECT run.id, run.end_time FROM {{{table}}} AS run WHERE run.id IN ({{ids}})"
+        if table == "task_runs" and self.has("flow_runs"):
+            sql = (
+                "SELECT run.id, coalesce(flow.end_time, run.end_time) FROM {task_runs} AS run "
+                "LEFT JOIN {flow_runs} AS flow ON flow.id = run.flow_run_id WHERE run.id IN ({ids})"
+            )
+        return {id_: as_utc(ended) if ended else None for id_, ended in self._with_ids(sql, ids)}
 
     def counts(self) -> dict[str, int]:
-        """Rows of each table that exists."""
+        """Rows of each table that exists, whatever their workspace."""
         answers = self._answers((f"SELECT count(*) FROM {{{table}}}", ()) for table in TABLES)
         return {table: int(rows[0][0]) for table, rows in zip(TABLES, answers, strict=False) if rows}
 
-    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""
-        return next(self._answers([(sql, parameters)]), [])
+        return patiently(lambda: next(self._answers([(sql, parameters)]), []))
 
-    def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[list[tuple[Any, ...]]]:
+    def live(self, table: str, run: str = "run") -> str:
+        """The condition that a row, called `run` in the query, has no tombstone."""
+        if not self.has("tombstones"):
+            return "1 = 1"
+        return f"NOT EXISTS (SELECT 1 FROM {{tombstones}} AS t WHERE t.resource = '{table}' AND t.id = {run}.id)"
+
+    def has(self, table: str, column: str = "_dlt_id") -> bool:
+        """Whether the table was loaded before, and with this column."""
+        schema = self._schema
+        if schema is None or table not in schema.data_table_names(seen_data_only=True):
+            return False
+        return column in schema.tables[table]["columns"]
+
+    @property
+    def _schema(self) -> dlt.Schema | None:
+        return self._pipeline.default_schema if self._pipeline.default_schema_name else None
+
+    def of_workspace(self, sql: str, *parameters: Any) -> Answer:
+        """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
+        return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
+
+    def _with_ids(self, sql: str, ids: Collection[str]) -> Answer:
+        if not ids:
+            return []
+        return self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(ids))), *ids)
+
+    def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[Answer]:
         # before the first load there is no schema, and so no dataset to ask; opening one costs 40 ms each time
-        if self._pipeline.default_schema_name is None:
+        if self._schema is None:
             return
         with self._pipeline.sql_client() as client:
-            names = {table: client.make_qualified_table_name(table) for table in TABLES}
+            names = {table: client.make_qualified_table_name(table) for table in TABLE_NAMES}
             for sql, parameters in questions:
                 try:
                     with client.execute_query(sql.format(**names), *parameters) as cursor:
                         yield [tuple(row) for row in cursor.fetchall()]
                 except DatabaseUndefinedRelation:
                     yield []
+
+
+class Untrusted(Warehouse):
+    """The same warehouse for a sync that takes nothing for granted: rows and states are all loaded again."""
+
+    def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
+        """Nothing."""
+        return {}
+
+    def present(self, table: str, ids: Collection[str]) -> set[str]:
+        """Nothing."""
+        return set()

@@ -13,6 +13,7 @@ from prefect_api import PrefectApi, Row
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import TABLES, Column, Table
 
+LINKS = ("parent_task_run_id", "deployment_id", "work_pool_id", "work_pool_name", "work_queue_id")
 RUN_IDS = ("flow_run_id", "task_run_id")
 
 
@@ -23,11 +24,24 @@ def differences(api: PrefectApi, database: Path, since: datetime) -> list[str]:
         for kind in ("flow_runs", "task_runs"):
             one = kind.removesuffix("_runs")
             runs = api.runs(kind, since)
-            found += _compare(kind, [_run(row) for row in runs], _loaded(warehouse, TABLES[kind]))
+            loaded = _loaded(warehouse, TABLES[kind])
+            gone = {row["id"] for row in _rows(warehouse, "tombstones") if row["resource"] == kind}
+            found += [f"{kind}: {id_} has a tombstone without a row" for id_ in gone - loaded.keys()]
+            server = {row["id"]: row for row in runs}
+            live = {id_: _as_linked(row, server.get(id_, {})) for id_, row in loaded.items() if id_ not in gone}
+            found += _compare(kind, [_run(row) for row in runs], live)
             histories = [_state(row, one, run["id"]) for run in runs for row in api.states(kind, run["id"])]
             states = TABLES[f"{one}_run_states"]
-            found += _compare(states.name, histories, _loaded(warehouse, states))
+            live_states = {
+                id_: row for id_, row in _loaded(warehouse, states).items() if row[f"{one}_run_id"] not in gone
+            }
+            found += _compare(states.name, histories, live_states)
     return found
+
+
+def _as_linked(copy: Row, server: Row) -> Row:
+    """The row without links that the server nulled meanwhile, which the warehouse keeps."""
+    return {**copy, **{link: None for link in LINKS if link in copy and link in server and server[link] is None}}
 
 
 def _run(row: Row) -> Row:
@@ -101,7 +115,7 @@ def _value(column: Column, value: Any) -> Any:
 
 
 def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table) -> dict[str, Row]:
-    rows = select(warehouse, f"SELECT * FROM prefect.{table.name}") if _exists(warehouse, table.name) else []
+    rows = _rows(warehouse, table.name)
     loaded: dict[str, Row] = {}
     parents = {}
     for row in rows:
@@ -110,7 +124,7 @@ def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table) -> dict[str, Row
         parents[row["_dlt_id"]] = row["id"]
     for name in table.children:
         child = f"{table.name}__{name}"
-        for row in select(warehouse, f"SELECT * FROM prefect.{child}") if _exists(warehouse, child) else []:
+        for row in _rows(warehouse, child):
             copy = loaded[parents[row["_dlt_parent_id"]]]
             if name == "tags":
                 copy["tags"] = sorted([*copy["tags"], row["value"]])
@@ -118,6 +132,10 @@ def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table) -> dict[str, Row
                 assert copy["state_details"] is None, f"{child} has two rows for {copy['id']}"
                 copy["state_details"] = row
     return loaded
+
+
+def _rows(warehouse: duckdb.DuckDBPyConnection, table: str) -> list[Row]:
+    return select(warehouse, f"SELECT * FROM prefect.{table}") if _exists(warehouse, table) else []
 
 
 def select(warehouse: duckdb.DuckDBPyConnection, sql: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""A real Prefect server for the whole session, and a fresh copy of it for each test."""
+"""A real Prefect server for each process that runs tests, and a fresh copy of it for each test."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import work_units
 from comparison import column_values, differences
+from fault_proxy import FaultProxy
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer, local_server
-from prefect_runs_pipelines.sync import SyncOptions, SyncReport, sync
+from prefect_runs_pipelines.options import SyncOptions
+from prefect_runs_pipelines.sync import SyncReport, sync
+from prefect_runs_pipelines.verify import VerifyOptions, VerifyReport, verify
 
 # the server that the tests run against; `make matrix` runs them against several
 VERSION = os.environ.get("PREFECT_RUNS_TEST_SERVER", DEFAULT_VERSION)
@@ -51,19 +55,25 @@ class Copy:
     def database(self) -> Path:
         return self.folder / "copy.duckdb"
 
+    def sync_options(self, **options: Any) -> SyncOptions:
+        """What every command on this copy is told."""
+        given = {"start_date": self.since.isoformat(), **self.options, **options}
+        return SyncOptions(
+            api_url=self.url,
+            workspace="test",
+            database=str(self.database),
+            pipelines_dir=str(self.folder / "pipelines"),
+            settings=self.settings,
+            **given,
+        )
+
     def sync(self, **options: Any) -> SyncReport:
         """Sync once."""
-        given = {"start_date": self.since.isoformat(), **self.options, **options}
-        return sync(
-            SyncOptions(
-                api_url=self.url,
-                workspace="test",
-                database=str(self.database),
-                pipelines_dir=str(self.folder / "pipelines"),
-                settings=self.settings,
-                **given,
-            )
-        )
+        return sync(self.sync_options(**options))
+
+    def verify(self, **how: Any) -> VerifyReport:
+        """Verify once: since, sweep, repair."""
+        return verify(self.sync_options(), VerifyOptions(**how))
 
     def assert_true(self) -> None:
         """Every loaded column of every run and every state equals what the server answers."""
@@ -94,17 +104,33 @@ def server_before(version: str) -> bool:
     return [int(number) for number in VERSION.split(".")] < [int(number) for number in version.split(".")]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> work_units.WorkUnits:
+    return work_units.WorkUnits(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    work_units.long_first(items)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     with local_server(VERSION, IMPATIENT, DATABASE) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+# a module may have a server of its own
+@pytest.fixture(scope="module")
 def api(server: LocalServer) -> Iterator[PrefectApi]:
     client = PrefectApi(server.url)
     yield client
     client.close()
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
 
 
 @pytest.fixture

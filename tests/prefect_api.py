@@ -12,6 +12,9 @@ import requests
 
 Row = dict[str, Any]
 
+# a server with SQLite waits for the lock of a busy database for a minute, and answers 503 then
+PATIENCE_SECONDS = 150.0
+
 
 def now() -> datetime:
     """The time, in UTC."""
@@ -32,7 +35,9 @@ class PrefectApi:
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         """The JSON of a reply. A busy SQLite server answers 503 now and then: it is asked again."""
         for _ in range(20):
-            reply = self._session.request(method, f"{self.url}{path}", json=body, params=params or None, timeout=60)
+            reply = self._session.request(
+                method, f"{self.url}{path}", json=body, params=params or None, timeout=PATIENCE_SECONDS
+            )
             if reply.status_code != 503:
                 break
             time.sleep(0.3)

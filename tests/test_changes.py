@@ -138,7 +138,7 @@ def test_crash(copy: Copy, api: PrefectApi) -> None:
 
 
 def test_late_run(copy: Copy, api: PrefectApi) -> None:
-    run_id = api.flow_run(scheduled(now() + seconds(4)))
+    run_id = api.flow_run(scheduled(now() + seconds(10)))
     copy.sync_and_compare()
     api.wait("flow_runs", run_id, "Late")
     copy.sync_and_compare()
@@ -156,12 +156,15 @@ def test_far_future_scheduled_run_next_to_an_ad_hoc_one(copy: Copy, api: Prefect
 
 
 def test_scheduled_run_is_loaded_when_it_comes_within_the_horizon(copy: Copy, api: PrefectApi) -> None:
-    copy.settings["horizon_hours"] = 10 / 3600
-    run_id = api.flow_run(scheduled(now() + seconds(14)))
+    horizon = seconds(10)
+    copy.settings["horizon_hours"] = horizon / seconds(3600)
+    due = now() + 2 * horizon
+    run_id = api.flow_run(scheduled(due))
     copy.sync()
     count = f"SELECT count(*) FROM prefect.flow_runs WHERE id = '{run_id}'"
     assert copy.values("SELECT count(*) FROM information_schema.tables WHERE table_name = 'flow_runs'") == [0]
-    time.sleep(6)
+    # the server's time comes in whole seconds
+    time.sleep((due - horizon + seconds(1.5) - now()).total_seconds())
     copy.sync()
     assert copy.values(count) == [1]
     copy.assert_true()

@@ -16,6 +16,8 @@ from prefect_runs_pipelines.demo import run_demo
 from prefect_runs_pipelines.queries import QUERIES, Query
 from prefect_runs_pipelines.screen import text_table
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Demo:

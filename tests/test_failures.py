@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
-from conftest import IMPATIENT, SHORT_LOOKBACK_SECONDS, Copy
+from command import Command
+from conftest import IMPATIENT, Copy
 from fault_proxy import (
     Fault,
     FaultProxy,
@@ -37,86 +37,12 @@ KEY = "pnu_secret_0123456789"
 AUTH = "admin:secret_password_0123456789"
 HEADER = "secret_header_value_0123456789"
 
-# the command, with the patience that a test has
-COMMAND = """
-import sys
-from prefect_runs_pipelines import failures
-failures.PATIENCE_SECONDS = 2.0
-from prefect_runs_pipelines.cli import main
-sys.exit(main())
-"""
-
-
-@dataclass
-class Command:
-    """`prefect-runs sync` of a test's warehouse, in a process of its own.
-
-    Attributes:
-        environment: variables on top of this process's own.
-    """
-
-    copy: Copy
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def start(self, url: str | None = None, **options: Any) -> subprocess.Popen[str]:
-        """A sync that has just begun; `options` go to the process."""
-        arguments = ["--database", str(self.copy.database), "--workspace", "test"]
-        arguments += ["--api-url", url or self.copy.url, "--start-date", self.copy.since.isoformat()]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        environment = {
-            **clean,
-            "NO_PROXY": "127.0.0.1",
-            "PREFECT_HOME": str(self.copy.folder / "no settings of Prefect"),
-            "DLT_DATA_DIR": str(self.copy.folder / "dlt"),
-            "RUNTIME__REQUEST_MAX_ATTEMPTS": "2",
-            "RUNTIME__REQUEST_BACKOFF_FACTOR": "0.01",
-            "RUNTIME__REQUEST_TIMEOUT": "10",
-            "SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES": str(SHORT_LOOKBACK_SECONDS / 60),
-            **self.environment,
-        }
-        return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "sync", *arguments],
-            cwd=self.copy.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
-        )
-
-    def fails(self, code: int, *words: str, url: str | None = None, **options: Any) -> str:
-        """Sync, and check how it fails; returns what it said."""
-        return self.failed(self.start(url, **options), code, *words)
-
-    def failed(self, process: subprocess.Popen[str], code: int, *words: str) -> str:
-        """Check how a sync ends that was started: exit code, words of its message, no traceback."""
-        output, error = process.communicate(timeout=120)
-        assert process.returncode == code, f"{process.returncode}: {output}{error}"
-        assert "Traceback" not in error
-        assert "this is an unexpected" not in error
-        missing = [word for word in words if word not in error]
-        assert not missing, f"{missing} not in {error}"
-        return error
-
-    def works(self, url: str | None = None) -> str:
-        """Sync, which makes the copy whole; returns what it said."""
-        output, error = self.start(url).communicate(timeout=120)
-        assert "nothing is known to be missing" in output, f"{output}{error}"
-        self.copy.assert_true()
-        return output + error
-
 
 @pytest.fixture
 def command(copy: Copy, api: PrefectApi) -> Command:
     for state in ("COMPLETED", "RUNNING", "FAILED"):
         api.task_run(state, flow_run_id=api.flow_run(state, tags=["a", "b"]))
     return Command(copy)
-
-
-@pytest.fixture
-def proxy(server: LocalServer) -> Iterator[FaultProxy]:
-    with FaultProxy(server.url) as running:
-        yield running
 
 
 class TestWrongServer:
@@ -249,28 +175,35 @@ print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 """
 
+Hold = Callable[[float], Callable[[], None]]
+
 
 @pytest.fixture
-def hold(copy: Copy) -> Iterator[Callable[[float], None]]:
-    """Holds the DuckDB file in another process for so many seconds."""
+def hold(copy: Copy) -> Iterator[Hold]:
+    """Holds the DuckDB file in another process for so many seconds, or until what it returns is called."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(length: float) -> None:
+    def begin(length: float) -> Callable[[], None]:
         process = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(copy.database), str(length)], stdout=subprocess.PIPE, text=True
         )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        return lambda: end(process)
+
+    def end(process: subprocess.Popen[str]) -> None:
+        # it may have ended already, or been ended
+        with process:
+            process.kill()
 
     yield begin
     for process in started:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 class TestHeldWarehouse:
-    def test_held_before_the_sync(self, command: Command, api: PrefectApi, hold: Callable[[float], None]) -> None:
+    def test_held_before_the_sync(self, command: Command, api: PrefectApi, hold: Hold) -> None:
         command.works()
         api.flow_run("RUNNING")
         hold(60)
@@ -278,22 +211,23 @@ class TestHeldWarehouse:
         command.fails(EXIT_RETRY, "held by another program", "close the other program")
         assert time.monotonic() - began > 2
 
-    def test_held_at_the_first_load(self, command: Command, hold: Callable[[float], None]) -> None:
-        hold(6)
+    def test_held_at_the_first_load(self, command: Command, hold: Hold) -> None:
+        release = hold(60)
         command.fails(EXIT_RETRY, "held by another program")
-        time.sleep(6)
+        release()
         command.works()
 
     def test_held_when_it_is_to_be_loaded(
-        self, copy: Copy, api: PrefectApi, hold: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+        self, copy: Copy, api: PrefectApi, hold: Hold, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         copy.sync()
         run_id = api.flow_run("RUNNING", name="extracted and not loaded")
         normalize = dlt.Pipeline.normalize
+        release: list[Callable[[], None]] = []
 
         def and_hold(pipeline: dlt.Pipeline) -> Any:
             normalized = normalize(pipeline)
-            hold(3)
+            release.append(hold(60))
             return normalized
 
         with monkeypatch.context() as patched:
@@ -303,13 +237,14 @@ class TestHeldWarehouse:
                 copy.sync()
         pending = [path for path in copy.folder.glob("pipelines/*/load/normalized/*") if path.is_dir()]
         assert len(pending) == 1
+        release[0]()
         copy.sync_and_compare()
         sql = f"SELECT _dlt_load_id FROM prefect.flow_runs WHERE id = '{run_id}'"
         assert copy.values(sql) == [pending[0].name]
 
     @pytest.mark.parametrize("path", ["/flow_runs/filter", "/task_run_states"])
     def test_held_for_a_moment_while_it_reads(
-        self, command: Command, api: PrefectApi, proxy: FaultProxy, hold: Callable[[float], None], path: str
+        self, command: Command, api: PrefectApi, proxy: FaultProxy, hold: Hold, path: str
     ) -> None:
         command.works()
         api.task_run("RUNNING", flow_run_id=api.flow_run("RUNNING"))
@@ -317,7 +252,7 @@ class TestHeldWarehouse:
         command.works(proxy.url)
         assert path in [request.path.rstrip("/") for request in proxy.requests]
 
-    def test_the_reader_closes_in_time(self, command: Command, api: PrefectApi, hold: Callable[[float], None]) -> None:
+    def test_the_reader_closes_in_time(self, command: Command, api: PrefectApi, hold: Hold) -> None:
         command.works()
         api.flow_run("RUNNING")
         hold(2)

@@ -29,14 +29,15 @@ class Api:
 
     url: str
     end: datetime
+    session: requests.Session
 
     def get(self, path: str, **params: str) -> Any:
         """The body of a GET that must succeed."""
-        return self._body(requests.get(self.url + path, params=params, timeout=30))
+        return self._body(self.session.get(self.url + path, params=params, timeout=30))
 
     def post(self, path: str, **body: Any) -> Any:
         """The body of a POST that must succeed."""
-        return self._body(requests.post(self.url + path, json=body, timeout=30))
+        return self._body(self.session.post(self.url + path, json=body, timeout=30))
 
     def all(self, path: str) -> list[Json]:
         """All rows of a filter route: the table stands still, so pages by offset of a unique order lose none."""
@@ -54,8 +55,9 @@ class Api:
 @pytest.fixture(scope="module")
 def api() -> Iterator[Api]:
     end = default_end()
-    with filled_server(FLOW_RUNS, TASK_RUNS, days=DAYS, seed=SEED, events=True, end=end) as server:
-        yield Api(server.url, end)
+    filled = filled_server(FLOW_RUNS, TASK_RUNS, days=DAYS, seed=SEED, events=True, end=end)
+    with filled as server, requests.Session() as session:
+        yield Api(server.url, end, session)
 
 
 @pytest.fixture(scope="module")

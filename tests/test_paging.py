@@ -39,13 +39,6 @@ def server() -> Iterator[LocalServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def api(server: LocalServer) -> Iterator[PrefectApi]:
-    client = PrefectApi(server.url)
-    yield client
-    client.close()
-
-
 @pytest.fixture
 def proxy(server: LocalServer, copy: Copy) -> Iterator[FaultProxy]:
     """A proxy through which `copy` reads the server."""

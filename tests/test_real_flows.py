@@ -19,6 +19,8 @@ from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).with_name("real_flows.py")
 
 # real task runs are recorded seconds after the fact, so these copies have the lookback that users have
@@ -285,7 +287,7 @@ def test_state_message_of_5_megabytes(copy: Copy, api: PrefectApi) -> None:
     copy.sync_and_compare()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def unhurried_server() -> Iterator[LocalServer]:
     """A server that writes its events every 5 seconds, as servers do."""
     settings = {name: value for name, value in IMPATIENT.items() if "EVENT_PERSISTER" not in name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dlt
@@ -23,10 +23,12 @@ from .exceptions import (
 from .known import Known, Version
 from .paging import Row
 from .progress import STATE_KEY, State, unfinished
+from .resources import resource
 from .rows import RunShape, Shape, StateShape, shaped_with_children
+from .selection import Selection
 from .server import Server
 from .settings import ReadSettings, RunFilters
-from .tables import TABLES, Table
+from .tables import RECORDS, TABLES
 
 # pages of rows; None where a resource waits for another
 Pages = Iterator[list[Row] | None]
@@ -34,10 +36,7 @@ Pages = Iterator[list[Row] | None]
 # rows at the watermark are told apart by `known`, not by hashes kept in the pipeline state
 CURSOR: Any = dlt.sources.incremental("updated", primary_key=())
 
-# a column never gets a second type beside its own: a field of another type is refused before it lands (rows.Shape)
-CONTRACT: Any = {"tables": "evolve", "columns": "evolve", "data_type": "freeze"}
-
-RESOURCES = tuple(name for name in TABLES if name != "syncs")
+RESOURCES = tuple(name for name in TABLES if name not in RECORDS)
 
 
 @dlt.source(name="prefect_runs", section="prefect_runs")
@@ -47,6 +46,7 @@ def prefect_runs(
     filters: RunFilters = dlt.config.value,
     settings: ReadSettings = dlt.config.value,
     known: Known | None = None,
+    selections: Mapping[str, Selection] | None = None,
 ) -> Sequence[DltResource]:
     """Flow runs, task runs, their state history, and what they belong to.
 
@@ -61,16 +61,19 @@ def prefect_runs(
         filters: which runs are loaded.
         settings: lookback, bounds, connections, request ceiling, chunks of the first load.
         known: tells what the warehouse holds, so that nothing is loaded twice; see `known.Known`.
+        selections: by `flow_runs` and `task_runs`: runs to be read again instead of what changed; the watermark
+            stays where it is. Select the resources of these runs and their states, and `tombstones`.
 
     Returns:
-        The resources named in `RESOURCES`, and `syncs`.
+        The resources named in `RESOURCES`, `tombstones` and `syncs`.
 
     Raises:
         ConfigurationError: on the first read, when the URL or the credentials are wrong.
         ServerUnavailable: the server does not answer, or stays busy through every retry.
         UnexpectedReply: the server answers something that is not understood.
     """
-    server = Server(credentials.connection(), workspace, filters or RunFilters(), settings or ReadSettings(), known)
+    filters, settings = filters or RunFilters(), settings or ReadSettings()
+    server = Server(credentials.connection(), workspace, filters, settings, known, selections)
 
     def runs(name: str) -> DltResource:
         shape = RunShape(TABLES[name], server.workspace)
@@ -82,7 +85,7 @@ def prefect_runs(
                 for page in server.capture(name).changed_rows(updated, _progress(name)):
                     yield server.loaded(name, [shape(row) for row in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def states(name: str, run_kind: str, run_column: str) -> DltResource:
         shape = StateShape(TABLES[name], run_column, server.workspace)
@@ -94,7 +97,7 @@ def prefect_runs(
                 for page in server.history(run_kind).changed_states(_progress(name)):
                     yield server.loaded(name, [shape(state, run_id) for run_id, state in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def small(name: str) -> DltResource:
         shape = shaped_with_children(TABLES[name], server.workspace)
@@ -105,7 +108,7 @@ def prefect_runs(
                     server.tally.read(name, len(page))
                     yield server.loaded(name, [shape(row) for row in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
 
     def counts(name: str, run_kind: str) -> DltResource:
         shape = Shape(TABLES[name], server.workspace)
@@ -116,7 +119,15 @@ def prefect_runs(
                     server.tally.read(name, len(page))
                     yield server.loaded(name, [shape(row) for row in page])
 
-        return _resource(rows, TABLES[name])
+        return resource(rows, TABLES[name])
+
+    def tombstones() -> Pages:
+        shape = Shape(TABLES["tombstones"], server.workspace)
+        yield from server.others_read("flow_runs", "task_runs")
+        # an empty table where nothing is gone, so that it can be joined
+        yield dlt.mark.materialize_table_schema()
+        for rows in server.tombstones():
+            yield [shape(row) for row in rows]
 
     def syncs() -> Pages:
         yield from server.others_read()
@@ -133,7 +144,8 @@ def prefect_runs(
         small("work_queues"),
         counts("flow_run_history", "flow_runs"),
         counts("task_run_history", "task_runs"),
-        _resource(syncs, TABLES["syncs"]),
+        resource(tombstones, TABLES["tombstones"]),
+        resource(syncs, TABLES["syncs"]),
     ]
 
 
@@ -142,35 +154,8 @@ def _progress(resource: str) -> State:
     return state
 
 
-def _resource(rows: Any, table: Table) -> DltResource:
-    # rows are merged, for reads overlap on purpose; the newest copy wins where one load holds two
-    hints: dict[str, Any] = {"write_disposition": "append"}
-    columns: Any = table.hints()
-    if table.key == ("id",):
-        hints = {"write_disposition": "merge", "primary_key": "id"}
-        if "updated" in columns:
-            columns["updated"]["dedup_sort"] = "desc"
-    elif table.key:
-        # an hour's counts are replaced together
-        hints = {"write_disposition": "merge", "merge_key": list(table.key)}
-        columns["emptied"]["hard_delete"] = True
-    children: Any = {
-        name: {"columns": child.hints(), "write_disposition": hints["write_disposition"]}
-        for name, child in table.children.items()
-    }
-    resource: DltResource = dlt.resource(
-        rows,
-        name=table.name,
-        columns=columns,
-        nested_hints=children or None,
-        schema_contract=CONTRACT,
-        **hints,
-    )
-    resource.apply_hints(additional_table_hints={"description": table.description})
-    return resource
-
-
 __all__ = [
+    "RECORDS",
     "RESOURCES",
     "AccessRefused",
     "ConfigurationError",
@@ -180,6 +165,7 @@ __all__ = [
     "PrefectRunsError",
     "ReadSettings",
     "RunFilters",
+    "Selection",
     "ServerUnavailable",
     "TemporaryError",
     "UnexpectedReply",

@@ -1,7 +1,8 @@
 """Which runs changed: the reads of one sync, and how the watermark moves.
 
 Prefect cannot be asked what changed since a time. Three reads together can: what ended (by `end_time`), what is
-open, and what the events feed names. The table in README.md says which read finds which change.
+open, and what the events feed names. What the warehouse has and those reads should have brought is read back by id:
+it changed against the clock, or it is gone. The table in README.md says which read finds which change.
 """
 
 from __future__ import annotations
@@ -9,31 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
 from .clock import parse, text
-from .event_ledger import EventLedger, slice_start
-from .events import EventFeed, StateEvent, state_events
+from .events import StateEvent
 from .exceptions import AccessRefused, NotFound
 from .known import Known
 from .news import News
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
+from .recent_events import RecentEvents
+from .retention import Retention
 from .rows import is_torn, version
 from .run_reader import FLOW_RUN, RunReader
-from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings, RunFilters
+from .selection import Selection
+from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
 from .snapshot import snapshot
+from .tables import LINKS
 from .tally import Tally
 from .windows import Window
 
 KNOWN_STATE_TYPES = {*STATE_TYPES, None}
-# self-hosted servers keep events this long
-EVENTS_KEPT = timedelta(days=7)
-# events of clients whose clocks are ahead, and of the rest of the second that the `Date` header cuts off
-EVENTS_AHEAD = timedelta(hours=1)
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
+# a sync that comes later than this is told how long the server keeps what it did not read
+LATE = timedelta(days=1)
 
 
 class RunRef(NamedTuple):
@@ -46,10 +49,11 @@ class RunRef(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What carrying out a plan brought: the runs read, the events read, torn rows, and what to remember."""
+    """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember."""
 
     runs: list[RunRef] = field(default_factory=list)
     events: list[StateEvent] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     remembered: State = field(default_factory=dict)
 
@@ -59,31 +63,37 @@ class ChangeCapture:
 
     Args:
         reader: reads the runs.
-        feed: reads their events.
+        events: reads their events.
         settings: lookback, horizon and the other bounds.
         scope: differs when other runs are asked for; then everything is read anew.
         ceiling: the server's time when this sync began.
+        retention: asks how long the server keeps things.
         known: what the warehouse has, if it can be asked.
         tally: counts what is read.
+        selection: runs to read instead of what changed.
     """
 
     def __init__(
         self,
         reader: RunReader,
-        feed: EventFeed,
+        events: RecentEvents,
         settings: ReadSettings,
         scope: str,
         ceiling: Callable[[], datetime],
+        retention: Callable[[], Retention],
         known: Known | None,
         tally: Tally,
+        selection: Selection | None = None,
     ) -> None:
         self.reader = reader
         self.known = known
-        self._feed = feed
+        self._events = events
         self._settings = settings
         self._scope = scope
         self._ceiling = ceiling
+        self._retention = retention
         self._tally = tally
+        self._selection = selection
         self._outcomes: dict[Plan, Outcome] = {}
 
     def changed_rows(self, cursor: Cursor, state: State) -> Iterator[list[Row]]:
@@ -112,6 +122,11 @@ class ChangeCapture:
         self._finish(plan, outcome, cursor, state)
 
     @property
+    def outcomes(self) -> Iterable[Outcome]:
+        """What `changed_rows` has brought so far."""
+        return self._outcomes.values()
+
+    @property
     def ceiling(self) -> datetime:
         """The server's time when this sync began."""
         return self._ceiling()
@@ -120,7 +135,14 @@ class ChangeCapture:
         """From when on the sync after one with `ceiling` reads again."""
         return ceiling - self._settings.lookback
 
+    @cached_property
+    def _whole(self) -> RunReader:
+        """Reads without the user's filters: a run that the warehouse has may have left them."""
+        return self.reader.unfiltered
+
     def _plan(self, cursor: Cursor, state: State) -> Plan:
+        if self._selection:
+            return Plan(self._ceiling(), window=self._selection.rest(state), selected=True)
         if state.get("scope") != self._scope:
             state.clear()
             return self._first_plan()
@@ -140,6 +162,10 @@ class ChangeCapture:
         return Plan(ceiling, window=Window(oldest or end, end))
 
     def _finish(self, plan: Plan, outcome: Outcome, cursor: Cursor, state: State) -> None:
+        if plan.selected:
+            state.pop("backfill", None)
+            state.update(outcome.remembered)
+            return
         for key in ("snapshot", "events", "torn"):
             state.pop(key, None)
         state.update(outcome.remembered)
@@ -153,26 +179,47 @@ class ChangeCapture:
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
         self._tally.reading_since(plan.since)
-        if plan.since is None:
-            yield from self._snapshot(plan, outcome, news)
+        if self._selection:
+            pages = self._selected(plan, self._selection, outcome, news)
+        elif plan.since is None:
+            pages = self._snapshot(plan, outcome, news)
         else:
-            yield from self._changes(plan, state, outcome, news)
-        yield from self._torn(plan, outcome, news)
+            self._watch_retention(plan.since, plan.ceiling)
+            pages = chain(self._changes(plan, outcome, news), self._changes_by_event(plan, state, outcome, news))
+            pages = chain(pages, self._missed(plan, outcome, news))
+        for rows in chain(pages, self._torn(plan, outcome, news)):
+            yield self._with_links(rows)
 
     def _snapshot(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.window is not None
-        position = plan.window.start
-        for window, pages in snapshot(self.reader, plan.window, self._settings.chunk_rows):
-            for rows in self._read(pages):
-                yield _sift(rows, outcome, news)
-            position = window.end
-        rest = Window(position, plan.window.end)
+        # asked now, for it is to be in the warehouse when a later sync comes late
+        self._retention()
+        rest = plan.window
+        for window, rows in self._windows(plan.window):
+            yield _sift(rows, outcome, news)
+            rest = Window(window.end, plan.window.end)
         if rest.empty:
             for rows in self._read(self.reader.settled_from(plan.window.end)):
                 yield _sift(rows, outcome, news)
         else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
-            self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(position)}; sync again to go on")
+            self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(rest.start)}; sync again to go on")
+
+    def _selected(self, plan: Plan, selection: Selection, outcome: Outcome, news: News) -> Iterator[list[Row]]:
+        rest = plan.window
+        for window, rows in self._windows(rest, selection.newest_first) if rest else ():
+            yield _sift(rows, outcome, news)
+            assert rest is not None
+            rest = Window(rest.start, window.start) if selection.newest_first else Window(window.end, rest.end)
+        if rest and not rest.empty:
+            outcome.remembered["backfill"] = selection.state(rest)
+        yield from self._read_back(selection.ids, outcome, news)
+
+    def _windows(self, whole: Window, newest_first: bool = False) -> Iterator[tuple[Window, list[Row]]]:
+        """Windows of a chunk of `whole`, each with all its rows."""
+        for window, pages in snapshot(self.reader, whole, self._settings.chunk_rows, newest_first):
+            for rows in self._read([list(chain.from_iterable(pages))]):
+                yield window, rows
 
     def _torn(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """Torn rows read again: most are whole a moment later. The rest are remembered for a day."""
@@ -185,17 +232,17 @@ class ChangeCapture:
         if still:
             outcome.remembered["torn"] = sorted(still)[-REMEMBERED_RUNS:]
 
-    def _changes(self, plan: Plan, state: State, outcome: Outcome, news: News) -> Iterator[list[Row]]:
+    def _changes(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.since is not None
         for rows in chain(
-            self._read(self.reader.ended(plan.since)), self._read(self.reader.open(self._open_window(plan.ceiling)))
+            self._read(self.reader.ended(Window(plan.since, plan.ceiling))),
+            self._read(self.reader.open(self._open_window(plan.ceiling))),
         ):
             yield _sift(news.unseen(rows), outcome, news)
-        yield from self._changes_by_event(plan, state, outcome, news)
 
     def _changes_by_event(self, plan: Plan, state: State, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         try:
-            ledger = self._read_events(plan, state, outcome)
+            outcome.events, ledger = self._events.read(plan, state)
         except (NotFound, AccessRefused) as error:
             self._tally.gap(
                 f"{self.reader.kind.name}: the server gives no events, so changes from one terminal state to "
@@ -211,47 +258,63 @@ class ChangeCapture:
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
         # a run that is still behind its event was not recorded yet: its events are read again by the next sync
         late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
-        unresolved = late - self._out_of_reach(late, latest)
+        outside, deleted = self._out_of_reach(late, latest)
+        unresolved = late - outside - deleted
+        if self.known:
+            loaded = self.known.present(self.reader.kind.name, deleted)
+            outcome.gone |= loaded - self.known.tombstoned(self.reader.kind.name, loaded)
         outcome.events = [event for event in outcome.events if event.run_id not in late]
         again = [event.occurred for event in events if event.run_id in unresolved]
         outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
 
-    def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> set[str]:
-        """Those of `run_ids` that no later sync will bring: outside the user's filters, or deleted."""
+    def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:
+        """Those of `run_ids` that no later sync will bring: outside the user's filters, and deleted."""
         if not run_ids:
-            return set()
-        whole = RunReader(self.reader.client, self.reader.kind, RunFilters(), None) if self.reader.filtered else None
-        rows = [row for page in self._read(whole.by_ids(run_ids)) for row in page] if whole else []
+            return set(), set()
+        rows = chain.from_iterable(self._read(self._whole.by_ids(run_ids))) if self.reader.filtered else ()
         entered = {row["id"]: version(row)[1] for row in rows}
         outside = {run_id for run_id, time in entered.items() if time is not None and time >= latest[run_id]}
         # a flow run is written before its event; a task run may be written long after
-        deleted = run_ids - entered.keys() if self.reader.kind is FLOW_RUN else set()
-        return outside | deleted
+        deleted = run_ids - entered.keys() - self.reader.unreadable if self.reader.kind is FLOW_RUN else set()
+        return outside, deleted
 
-    def _read_events(self, plan: Plan, state: State, outcome: Outcome) -> EventLedger:
-        """Reads into `outcome` the events since `plan.since` that no earlier sync read; returns the new ledger."""
+    def _missed(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
+        """Runs that the reads would have brought, were they as the warehouse has them, and that none brought."""
         assert plan.since is not None
-        lookback = self._settings.lookback
-        saved = EventLedger.from_state(state["events"], lookback) if "events" in state else None
-        begin = slice_start(plan.since, lookback)
-        if saved and saved.covers(begin):
-            if self._feed.total(Window(begin, plan.ceiling + EVENTS_AHEAD)) == saved.count(begin):
-                return EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
-            settled = max(saved.settled, begin)
-            if self._feed.total(Window(begin, settled)) == saved.count(begin, settled):
-                newer = self._events_in(Window(settled, plan.ceiling), lookback, outcome)
-                return saved.extended(newer, begin)
-        if plan.since < plan.ceiling - EVENTS_KEPT:
-            self._tally.gap(
-                f"{self.reader.kind.name}: changes from one terminal state to another between {text(plan.since)} "
-                f"and {text(plan.ceiling - EVENTS_KEPT)}, for servers keep events 7 days; verify finds them"
-            )
-        return self._events_in(Window(begin, plan.ceiling), lookback, outcome)
+        if self.known:
+            due = self.known.due(self.reader.kind.name, plan.since, self._open_window(plan.ceiling))
+            yield from self._read_back(news.not_seen(due), outcome, news)
 
-    def _events_in(self, window: Window, lookback: timedelta, outcome: Outcome) -> EventLedger:
-        events = self._feed.read(Window(window.start, window.end + EVENTS_AHEAD))
-        outcome.events.extend(state_events(events))
-        return EventLedger.of(window, lookback, (parse(event["occurred"]) for event in events))
+    def _read_back(self, ids: Iterable[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
+        """The runs with these ids, in the user's filters or not; those that the server does not have are noted."""
+        gone = set(ids)
+        for rows in self._read(self._whole.by_ids(gone)):
+            gone = gone - {row["id"] for row in rows}
+            yield _sift(news.newer(rows), outcome, news, asked_for=True)
+        outcome.gone |= gone - self.reader.unreadable
+
+    def _with_links(self, rows: list[Row]) -> list[Row]:
+        """`rows`, with the links that the server nulled when it deleted what they led to."""
+        columns = LINKS.get(self.reader.kind.name, ())
+        unlinked = [row["id"] for row in rows if any(row.get(column) is None for column in columns)]
+        if not self.known or not unlinked:
+            return rows
+        links = self.known.links(self.reader.kind.name, unlinked)
+        return [{**row, **_nulls_filled(row, links[row["id"]])} if row["id"] in links else row for row in rows]
+
+    def _watch_retention(self, since: datetime, ceiling: datetime) -> None:
+        if ceiling - since < LATE:
+            return
+        retention = self._retention()
+        for warning in retention.warnings(since, ceiling):
+            self._tally.warn(warning)
+        lost = retention.lost(since, ceiling)
+        if lost:
+            self._tally.lost = lost
+            self._tally.gap(
+                f"runs that ended between {text(lost.start)} and {text(lost.end)} may be lost: the server keeps them "
+                f"{(ceiling - lost.end).days} days; what it still has was read"
+            )
 
     def _open_window(self, ceiling: datetime) -> Window:
         return Window(ceiling - timedelta(days=self._settings.in_flight_days), ceiling + self._settings.horizon)
@@ -265,6 +328,12 @@ class ChangeCapture:
                     "as they are, and may be taken for ended or in flight wrongly"
                 )
             yield rows
+        for gap in self.reader.gaps:
+            self._tally.gap(gap)
+
+
+def _nulls_filled(row: Row, links: Mapping[str, str]) -> Row:
+    return {column: value for column, value in links.items() if row.get(column) is None}
 
 
 def _sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False, torn_too: bool = False) -> list[Row]:

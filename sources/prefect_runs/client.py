@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import requests
 from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.specs import RuntimeConfiguration
-from dlt.common.json import json
 from dlt.sources.helpers.requests import Client as RetryingClient
 from dlt.sources.helpers.rest_client.client import RESTClient
 from requests import PreparedRequest, Response
@@ -20,7 +21,7 @@ from requests.adapters import HTTPAdapter
 
 from .clock import from_http_date
 from .credentials import Connection
-from .exceptions import AccessRefused, ConfigurationError, NotFound, ServerUnavailable, UnexpectedReply
+from .exceptions import AccessRefused, ConfigurationError, NotFound, ServerFailed, ServerUnavailable, UnexpectedReply
 from .pace import Pace
 from .paging import Body, Page, Row
 
@@ -47,6 +48,14 @@ class CountingAdapter(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for one reply, and how often to ask for it."""
+
+    seconds: float
+    attempts: int
+
+
 class PrefectClient:
     """Reads from one Prefect API. Safe to use from several threads.
 
@@ -55,6 +64,7 @@ class PrefectClient:
         connections: requests at the same time, at most.
         requests_per_minute: ceiling on requests, retries included; None for no ceiling.
         page_size: rows to ask for a page; lowered when the server allows fewer.
+        patience: with slow replies and errors; by default what dlt's ``[runtime]`` section says.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class PrefectClient:
         connections: int = 4,
         requests_per_minute: int | None = None,
         page_size: int = 200,
+        patience: Patience | None = None,
     ) -> None:
         self.connection = connection
         self.connections = connections
@@ -71,13 +82,9 @@ class PrefectClient:
         """The server's time at its last reply (UTC), from the `Date` header."""
         self._adapter = CountingAdapter(Pace(requests_per_minute), connections)
         self._runtime = resolve_configuration(RuntimeConfiguration())
-        self._retrying = RetryingClient(
-            raise_for_status=False,
-            status_codes=RETRIED_STATUS,
-            retry_condition=_no_json,
-            session_attrs={"verify": connection.verify},
-        )
-        self._retrying.update_from_config(self._runtime)
+        if patience:
+            self._runtime.request_timeout = patience.seconds
+            self._runtime.request_max_attempts = patience.attempts
         self._local = threading.local()
         # flow runs and task runs are read in turns, each with threads of its own
         self._slots = threading.BoundedSemaphore(connections)
@@ -99,13 +106,17 @@ class PrefectClient:
             AccessRefused: 401 or 403.
             NotFound: 404.
             ConfigurationError: another 4xx, or a page of HTML where JSON was due.
-            ServerUnavailable: no answer, or 408, 429 or 5xx to every try.
+            ServerUnavailable: no answer, or 408, 429 or 5xx to every try; for a 500 it is ServerFailed.
             UnexpectedReply: no JSON.
         """
         return self._answer("POST", path, lambda rest: rest.post(path, body, headers=self._csrf, **self._options))
 
-    def page(self, path: str, body: Body, limit: int | None = None) -> Page:
-        """A page of rows from a `/filter` route; the page size follows what the server allows."""
+    def page(self, path: str, body: Body, limit: int | None = None, once: bool = False) -> Page:
+        """A page of rows from a `/filter` route; the page size follows what the server allows.
+
+        Args:
+            once: do not ask again after a 500.
+        """
         while True:
             size = min(limit or self.page_size, self.page_size)
             response = self._send(
@@ -114,6 +125,7 @@ class PrefectClient:
                 lambda rest, size=size: rest.post(  # type: ignore[misc]
                     path, {**body, "limit": size}, headers=self._csrf, **self._options
                 ),
+                once,
             )
             allowed = ALLOWED_LIMIT.search(response.text) if response.status_code == 422 else None
             if allowed and 2 <= int(allowed[1]) < size:
@@ -154,6 +166,16 @@ class PrefectClient:
             )
         return reply
 
+    def server_settings(self) -> dict[str, Any]:
+        """The `server` part of a self-hosted server's settings; empty where it does not tell."""
+        path = "/admin/settings"
+        response = self._send("GET", path, lambda rest: rest.get(path, **self._options))
+        if response.status_code in (403, 404):
+            return {}
+        reply = self._json(response)
+        settings = reply.get("server") if isinstance(reply, dict) else None
+        return settings if isinstance(settings, dict) else {}
+
     @property
     def _options(self) -> dict[str, Any]:
         # a redirect is not followed, for the custom headers would go to whatever host it names
@@ -166,13 +188,13 @@ class PrefectClient:
     def _answer(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Any:
         return self._json(self._send(method, path, send))
 
-    def _send(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Response:
+    def _send(self, method: str, path: str, send: Callable[[RESTClient], Response], once: bool = False) -> Response:
         try:
             with self._slots:
-                response = send(self._rest())
-            if response.status_code == 403 and "csrf" in response.text.lower():
-                self._fetch_csrf_token()
-                response = send(self._rest())
+                response = send(self._rest(once))
+                if response.status_code == 403 and "csrf" in response.text.lower():
+                    self._fetch_csrf_token()
+                    response = send(self._rest(once))
         except requests.RequestException as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise ConfigurationError(
@@ -198,16 +220,24 @@ class PrefectClient:
         reply = self._json(self._rest().get("/csrf-token", {"client": client}, **self._options))
         self._csrf = {"Prefect-Csrf-Token": str(reply["token"]), "Prefect-Csrf-Client": client}
 
-    def _rest(self) -> RESTClient:
-        rest: RESTClient | None = getattr(self._local, "rest", None)
-        if rest is None:
-            session = self._retrying.session
+    def _rest(self, once: bool = False) -> RESTClient:
+        # one for each thread; `once` is one that takes a 500 for an answer
+        made: dict[bool, RESTClient] = vars(self._local).setdefault("made", {})
+        if once not in made:
+            retrying = RetryingClient(
+                raise_for_status=False,
+                status_codes=[code for code in RETRIED_STATUS if not (once and code == 500)],
+                retry_condition=_no_json,
+                session_attrs={"verify": self.connection.verify},
+            )
+            retrying.update_from_config(self._runtime)
+            session = retrying.session
             session.mount("http://", self._adapter)
             session.mount("https://", self._adapter)
-            rest = self._local.rest = RESTClient(
+            made[once] = RESTClient(
                 self.connection.url, auth=self.connection.auth, session=session, config=self._runtime
             )
-        return rest
+        return made[once]
 
     def _url(self, path: str) -> str:
         return f"{self.connection.url}{path}"
@@ -223,7 +253,8 @@ class PrefectClient:
         if status in (401, 403):
             raise AccessRefused(f"{asked} {came}. {self._credentials_hint()}")
         if status in RETRIED_STATUS or status >= 500:
-            raise ServerUnavailable(f"{asked} {came}, after several tries. Try again later.")
+            kind = ServerFailed if status == 500 else ServerUnavailable
+            raise kind(f"{asked} {came}, after several tries. Try again later.")
         if 300 <= status < 400:
             location = response.headers.get("Location", "").partition("?")[0]
             raise ConfigurationError(
@@ -241,7 +272,7 @@ class PrefectClient:
         if status >= 400:
             raise ConfigurationError(f"{asked} {came}. Is this the URL of a Prefect 3 API?")
         try:
-            return vars(response)["parsed"] if "parsed" in vars(response) else json.loadb(response.content)
+            return vars(response)["parsed"] if "parsed" in vars(response) else json.loads(response.content)
         except ValueError as error:
             raise UnexpectedReply(
                 f"{asked} answered {status} with {len(response.content)} bytes that are no JSON ({error}): "
@@ -264,8 +295,8 @@ def _no_json(response: Response | None, error: BaseException | None) -> bool:
     if "json" not in response.headers.get("Content-Type", ""):
         return False
     try:
-        # parsed once: `_json` takes it from here
-        vars(response)["parsed"] = json.loadb(response.content)
+        # parsed once: `_json` takes it from here. Not by dlt's own parser, which makes floats of large integers
+        vars(response)["parsed"] = json.loads(response.content)
     except ValueError:
         return True
     return False

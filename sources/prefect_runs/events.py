@@ -13,8 +13,8 @@ from typing import Any
 
 from .client import PrefectClient
 from .clock import MICROSECOND, parse, text
-from .exceptions import UnexpectedReply
-from .paging import Row
+from .exceptions import ServerUnavailable, UnexpectedReply
+from .paging import Row, check_inside
 from .windows import Window
 
 # sent by running flows every few seconds; they tell of no state
@@ -53,6 +53,7 @@ class EventFeed:
         while start < window.end:
             reply = self._page(Window(start, window.end))
             events = self._events(reply)
+            check_inside(start, window.end, [event["occurred"] for event in events])
             yield events
             if not reply["next_page"]:
                 return
@@ -67,8 +68,12 @@ class EventFeed:
         # followed, by its token, for its absolute URL is wrong behind a proxy
         reply = self._page(window)
         yield self._events(reply)
+        tokens: set[str] = set()
         while reply["next_page"]:
             token = reply["next_page"].partition("page-token=")[2]
+            if token in tokens:
+                raise ServerUnavailable("the pages of events go in a circle; try again later")
+            tokens.add(token)
             reply = self._client.get("/events/filter/next", {"page-token": token})
             yield self._events(reply)
 

@@ -6,6 +6,7 @@ PrefectRunsError
 │   └── NotFound          the server answered 404: the URL is wrong, or the server lacks the route
 ├── TemporaryError        try again later; nothing was lost
 │   ├── ServerUnavailable the server did not answer, or answered 408, 429 or 5xx to the last try
+│   │   └── ServerFailed  it answered 500: it is broken, or cannot write this one answer
 │   └── WarehouseBusy     the destination is held by someone else, or full
 └── UnexpectedReply       the server answered something this version does not understand: report it
 """
@@ -35,6 +36,10 @@ class TemporaryError(PrefectRunsError):
 
 class ServerUnavailable(TemporaryError):
     """The server could not be reached, was cut off, or stayed busy through every retry."""
+
+
+class ServerFailed(ServerUnavailable):
+    """The server answered 500 to the last try: it is broken, or it cannot write what was asked for."""
 
 
 class WarehouseBusy(TemporaryError):

@@ -39,11 +39,18 @@ def scope(filters: RunFilters, workspace: str) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
-def _narrow_state_types(filters: RunFilters, own: Body) -> None:
+def wanted_state_types(filters: RunFilters) -> set[str] | None:
+    """The state types that `filters` let through; None for all."""
     if not filters.state_types and not filters.exclude_state_types:
+        return None
+    return set(filters.state_types or STATE_TYPES) - set(filters.exclude_state_types or ())
+
+
+def _narrow_state_types(filters: RunFilters, own: Body) -> None:
+    wanted = wanted_state_types(filters)
+    if wanted is None:
         return
     # by what is wanted only: task runs have no filter for what is not
-    wanted = set(filters.state_types or STATE_TYPES) - set(filters.exclude_state_types or ())
     asked = own.get("state", {}).get("type", {}).get("any_", STATE_TYPES)
     own["state"] = {"type": {"any_": [name for name in asked if name in wanted]}}
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from .clock import floor, parse, text
-from .exceptions import UnexpectedReply
-from .filters import body
+from .clock import floor, parse
 from .paging import Row
 from .progress import State
 from .run_reader import RunReader
-from .settings import HISTORY_INTERVAL, HISTORY_INTERVALS, ReadSettings, RunFilters
+from .settings import HISTORY_INTERVAL, HISTORY_INTERVALS, ReadSettings
 from .windows import Window
 
 
@@ -32,24 +30,10 @@ def _whole_hours(since: datetime, ceiling: datetime, horizon: timedelta) -> Wind
     return Window(floor(since, HISTORY_INTERVAL), floor(ceiling + horizon, HISTORY_INTERVAL) + HISTORY_INTERVAL)
 
 
-def history_counts(reader: RunReader, filters: RunFilters, window: Window) -> Iterator[list[Row]]:
+def history_counts(reader: RunReader, window: Window) -> Iterator[list[Row]]:
     """Rows of one hour and state each, a request at a time; an hour without runs gives one row marked `emptied`."""
     for part in window.parts(HISTORY_INTERVAL * HISTORY_INTERVALS):
-        yield [row for interval in _intervals(reader, filters, part) for row in _rows(interval)]
-
-
-def _intervals(reader: RunReader, filters: RunFilters, window: Window) -> list[Row]:
-    path = f"/{reader.kind.name}/history"
-    asked = {
-        **body(filters, reader.kind.name, {}),
-        "history_start": text(window.start),
-        "history_end": text(window.end),
-        "history_interval_seconds": HISTORY_INTERVAL.total_seconds(),
-    }
-    reply = reader.client.post(path, asked)
-    if not isinstance(reply, list) or not all(isinstance(item, dict) and "states" in item for item in reply):
-        raise UnexpectedReply(f"POST {path} answered {str(reply)[:200]} where intervals with states were due")
-    return reply
+        yield [row for interval in reader.history(part, HISTORY_INTERVAL) for row in _rows(interval)]
 
 
 def _rows(interval: Row) -> list[Row]:

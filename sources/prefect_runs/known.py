@@ -1,7 +1,8 @@
 """What the warehouse already holds, so that a sync loads what changed and nothing else.
 
-The source works without it: rows inside the lookback are then loaded again and merged. Whoever runs the source
-in a pipeline of their own may pass an object of this protocol; `prefect-runs` passes one that asks the destination.
+The source works without it: rows inside the lookback are then loaded again and merged, and runs that the server
+deleted get no tombstone. Whoever runs the source in a pipeline of their own may pass an object of this protocol;
+`prefect-runs` passes one that asks the destination.
 """
 
 from __future__ import annotations
@@ -10,17 +11,41 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from .windows import Window
+
 Version = tuple[datetime, datetime | None]
 """`updated` of a run's row, and the time of its state (None where the row was torn)."""
 
 
 class Known(Protocol):
-    """Answers about the destination's tables; empty where a table does not exist."""
+    """Answers about one workspace's rows in the destination; empty where a table does not exist.
+
+    A run is live unless it has a tombstone.
+    """
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
-        """Run id → version, of the loaded rows of `table` that changed or ended at `since` or later, or are open."""
+        """Run id → version, of the live runs of `table` that changed or ended at `since` or later, or are open."""
+        ...
+
+    def due(self, table: str, since: datetime, open_window: Window) -> set[str]:
+        """Live runs that the reads of a sync bring if they are as the warehouse has them.
+
+        That is: those that ended at `since` or later, and those without an end that are expected in `open_window`.
+        """
         ...
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """Those of `ids` that `table` has."""
+        ...
+
+    def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """Run id → its links (`tables.LINKS`) that are not null: the server nulls them with what they lead to."""
+        ...
+
+    def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
+        """Those of `ids` that have a tombstone."""
+        ...
+
+    def ends(self, table: str, ids: Collection[str]) -> Mapping[str, datetime | None]:
+        """Run id → when it ended; of a task run, when its flow run ended, for retention goes by that."""
         ...

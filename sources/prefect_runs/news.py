@@ -43,6 +43,10 @@ class News:
         self._seen.update((row["id"], version(row)) for row in fresh)
         return fresh
 
+    def not_seen(self, ids: set[str]) -> set[str]:
+        """Those of `ids` that no read of this sync brought."""
+        return ids - self._seen.keys()
+
     def is_behind(self, run_id: str, occurred: datetime) -> bool:
         """Whether no copy of the run, read or known, is in the state that it entered at `occurred`, or a later one."""
         copies = (self._seen.get(run_id), self._known.get(run_id) if self._known else None)

@@ -51,10 +51,14 @@ def keyset(read: ReadPage, key: Key, low: datetime | None, high: datetime | None
     The next page starts at the last page's edge, which is read again: other rows may share it. A row that
     changes its key while the pages are read may come twice or not at all, and such a change is later than
     the sync's ceiling, so the next sync has it.
+
+    Raises:
+        ServerUnavailable: a page holds other rows than were asked for.
     """
     at_edge: set[str] = set()
     while True:
         page = read(key.sort, {key.column: bounds(low, high)}, 0)
+        check_inside(low, high, [row[key.column] for row in page.rows])
         fresh = [row for row in page.rows if row["id"] not in at_edge]
         if fresh:
             yield fresh
@@ -73,6 +77,20 @@ def keyset(read: ReadPage, key: Key, low: datetime | None, high: datetime | None
             high = edge - step
         else:
             low = edge + step
+
+
+def check_inside(low: datetime | None, high: datetime | None, times: list[str]) -> None:
+    """Refuse an ordered page that begins or ends outside of what was asked for: it could be had for ever.
+
+    Raises:
+        ServerUnavailable: it does.
+    """
+    for time in (parse(text_) for text_ in (times[:1] + times[-1:])):
+        if (low is not None and time < low) or (high is not None and time > high):
+            raise ServerUnavailable(
+                f"a page of {low} to {high} holds {time}: an old reply to another request. Is there a cache in front "
+                "of the server? Try again later."
+            )
 
 
 def bounds(low: datetime | None, high: datetime | None) -> dict[str, str]:
@@ -113,10 +131,12 @@ def overlapping(
     while True:
         page = read(offset)
         fresh = [row for row in page.rows if row["id"] not in seen]
-        if offset and len(fresh) == len(page.rows):
+        # as many new rows in front as would make a page of old ones, or so many fewer that none overlaps
+        if offset and len(fresh) in (0, len(page.rows)):
             moves += 1
             if moves > MOVES:
                 raise ServerUnavailable("a list changed faster than it could be paged; try again later")
+        if offset and len(fresh) == len(page.rows):
             offset = max(0, offset - max(stride, 1))
             continue
         if fresh:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from .clock import parse, text
 from .windows import Window
 
 State = dict[str, Any]
-"""Keys: `scope`, `snapshot` {ceiling, position, end} while the first load is unfinished, `events`, `torn`; for
-state history also `watermark` and `again`."""
+"""Keys: `scope`, `snapshot` {ceiling, position, end} while the first load is unfinished, `backfill` while one is,
+`events`, `torn`; for state history also `watermark` and `again`."""
 
 # where a resource's pipeline state keeps it; dlt keeps the watermark of the runs beside it
 STATE_KEY = "progress"
@@ -36,13 +36,14 @@ class Plan:
     """What one resource reads in one sync.
 
     A first load reads `window` (its rest) of expected start times; `since` is then None. A later sync reads what
-    changed at `since` or after. `ceiling` becomes the watermark.
+    changed at `since` or after. `ceiling` becomes the watermark, unless a selection is read.
     """
 
     ceiling: datetime
     start_value: datetime | None = None
     since: datetime | None = None
     window: Window | None = None
+    selected: bool = False
 
 
 class StateCursor:
@@ -72,10 +73,10 @@ def snapshot_plan(state: State) -> Plan:
     return Plan(parse(state["ceiling"]), window=Window(parse(state["position"]), parse(state["end"])))
 
 
-def unfinished(pipeline_state: State) -> bool:
-    """Whether a pipeline's state has a first load that stopped after a chunk: run the pipeline again."""
+def unfinished(pipeline_state: State, what: Literal["snapshot", "backfill"] = "snapshot") -> bool:
+    """Whether a pipeline's state has a first load (or backfill) that stopped after a chunk: run the pipeline again."""
     return any(
-        "snapshot" in resource.get(STATE_KEY, {})
+        what in resource.get(STATE_KEY, {})
         for source in pipeline_state.get("sources", {}).values()
         for resource in source.get("resources", {}).values()
     )

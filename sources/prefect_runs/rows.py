@@ -64,7 +64,7 @@ class Shape:
             if name in shaped:
                 # as text, for dlt drops the first character of values inside JSON that begin with U+F026 to U+F02E,
                 # with which it marks types in its own files
-                shaped[name] = json.dumps(shaped[name])
+                shaped[name] = _as_text(shaped[name])
         return shaped
 
     def _check_time(self, row: Row, name: str, value: str) -> None:
@@ -78,6 +78,22 @@ class Shape:
             f"{self._table.name} row {row.get('id')}: {name} is {str(value)[:80]!r} ({type(value).__name__}), "
             f"which this version does not understand; nothing of this read was loaded. Is the server a Prefect 3?"
         )
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError:
+        return json.dumps(_storable(value))
+
+
+def _storable(value: Any) -> Any:
+    """`value` with its integers beyond 64 bits as text, for dlt would make floats of them and lose their digits."""
+    if isinstance(value, dict):
+        return {key: _storable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_storable(inner) for inner in value]
+    return str(value) if type(value) is int and not -(2**63) <= value < 2**64 else value
 
 
 def check_run(row: Row, asked: str) -> None:

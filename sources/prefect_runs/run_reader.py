@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import chain
 
 from .client import PrefectClient
-from .clock import parse
-from .filters import body
+from .clock import parse, text
+from .exceptions import UnexpectedReply
+from .filters import body, wanted_state_types
 from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
+from .rescue import RunPages
 from .rows import check_run
 from .settings import STATE_TYPES, TERMINAL_STATE_TYPES, RunFilters
 from .windows import Window
 
+# the server sorts by the newest end only; in parts, what it is about to forget is read before what it will keep
+DAY = timedelta(days=1)
 FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 IN_FLIGHT_STATE_TYPES = [name for name in STATE_TYPES if name not in TERMINAL_STATE_TYPES]
 
@@ -42,26 +46,57 @@ TASK_RUN = RunKind("task_runs", "task", "prefect.task-run.", (3, 6, 22))
 
 
 class RunReader:
-    """Reads runs of one kind from one server, with the user's filters. Every read is complete or raises."""
+    """Reads runs of one kind from one server, with the user's filters.
+
+    Every read is complete but for the runs named in `gaps`, or raises.
+    """
 
     def __init__(
         self, client: PrefectClient, kind: RunKind, filters: RunFilters, server: tuple[int, ...] | None
     ) -> None:
         self.client = client
         self.kind = kind
+        self.server = server
         self._filters = filters
+        self._pages = RunPages(client, kind.name)
         self._end_filterable = server is None or server >= kind.ends_filterable_since
+
+    @property
+    def gaps(self) -> list[str]:
+        """Runs that the server has and could not give, in words."""
+        return self._pages.gaps
+
+    @property
+    def unreadable(self) -> set[str]:
+        """The ids of runs that the server has and could not give, as far as they are known."""
+        return self._pages.unreadable
+
+    @cached_property
+    def unfiltered(self) -> RunReader:
+        """A reader without the user's filters."""
+        whole = RunReader(self.client, self.kind, RunFilters(), self.server)
+        whole._pages = self._pages
+        return whole
 
     @property
     def filtered(self) -> bool:
         """Whether the user asked for some runs only."""
         return bool(body(self._filters, self.kind.name, {}))
 
-    def ended(self, since: datetime) -> Iterator[list[Row]]:
-        """Pages of the runs whose `end_time` is `since` or later, newest first."""
+    @property
+    def state_types(self) -> set[str] | None:
+        """The state types that the user asked for; None for all."""
+        return wanted_state_types(self._filters)
+
+    def ended(self, window: Window) -> Iterator[list[Row]]:
+        """Pages of the runs whose `end_time` is in `window` or later: day by day, for the oldest go first."""
         if self._end_filterable:
-            yield from keyset(self._read_page, ENDED, since, None)
+            days = list(window.parts(DAY))
+            for day in days[:-1]:
+                yield from keyset(self._read_page, ENDED, day.start, day.last)
+            yield from keyset(self._read_page, ENDED, days[-1].start if days else window.start, None)
             return
+        since = window.start
         # without a filter on end_time the newest ends are a list that grows in front; a run that was
         # started has an end_time once it is terminal, so none sorts as null
         started = {"state": {"type": {"any_": list(TERMINAL_STATE_TYPES)}}, "start_time": {"is_null_": False}}
@@ -100,6 +135,25 @@ class RunReader:
         own = {"expected_start_time": {"after_": window.start.isoformat(), "before_": window.last.isoformat()}}
         return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, own)))
 
+    def history(self, window: Window, step: timedelta) -> list[Row]:
+        """The server's own counts: an item for each `step` of `window`, at most `HISTORY_INTERVALS` of them.
+
+        Each has `interval_start`, `interval_end`, and `states`: `state_type`, `state_name`, `count_runs`, … of the
+        runs expected in it, by their present state.
+        """
+        path = f"/{self.kind.name}/history"
+        asked = {
+            # by type, for one run without (a row made past the API) would make the whole answer a 500
+            **body(self._filters, self.kind.name, {"state": {"type": {"any_": list(STATE_TYPES)}}}),
+            "history_start": text(window.start),
+            "history_end": text(window.end),
+            "history_interval_seconds": step.total_seconds(),
+        }
+        reply = self.client.post(path, asked)
+        if not isinstance(reply, list) or not all(isinstance(item, dict) and "states" in item for item in reply):
+            raise UnexpectedReply(f"POST {path} answered {str(reply)[:200]} where intervals with states were due")
+        return reply
+
     @cached_property
     def oldest(self) -> datetime | None:
         """The expected start of the oldest run when first asked, or None where there is no run."""
@@ -130,10 +184,9 @@ class RunReader:
 
     def _read_page(self, sort: str, own: Body, offset: int, limit: int | None = None) -> Page:
         asked = {**body(self._filters, self.kind.name, own), "sort": sort, "offset": offset}
-        path = f"/{self.kind.name}/filter"
-        page = self.client.page(path, asked, limit)
+        page = self._pages.read(asked, limit)
         for row in page.rows:
-            check_run(row, f"POST {path}")
+            check_run(row, f"POST /{self.kind.name}/filter")
         return page
 
 

@@ -6,13 +6,13 @@ Nothing is asked of the server before the first resource is read, so a source ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 
 from .change_capture import ChangeCapture
-from .client import PrefectClient
+from .client import Patience, PrefectClient
 from .clock import text
 from .credentials import Connection
 from .events import EventFeed
@@ -21,10 +21,18 @@ from .history_counts import history_counts, history_window
 from .known import Known
 from .paging import Row
 from .progress import State
-from .run_reader import FLOW_RUN, TASK_RUN, RunReader
+from .read_ahead import batches
+from .recent_events import RecentEvents
+from .retention import Reason, Retention
+from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunReader
+from .selection import Selection
 from .settings import ReadSettings, RunFilters
 from .state_history import StateHistory
 from .tally import Tally
+from .verify import Holdings, Verify
+
+# ids asked of the warehouse at once
+IDS_ASKED = 1_000
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 
@@ -39,11 +47,17 @@ class Server:
         filters: RunFilters,
         settings: ReadSettings,
         known: Known | None,
+        selections: Mapping[str, Selection] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.workspace = workspace or connection.workspace
-        self.client = PrefectClient(connection, settings.connections, settings.requests_per_minute, settings.page_size)
+        self.client = PrefectClient(
+            connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
+        )
         self.tally = Tally()
-        self._filters = filters
+        self._selections = selections or {}
+        # a backfill may go back before the date from which runs are synced
+        self._filters = filters.without_start() if selections else filters
         self._settings = settings
         self._known = known
         self._scope = scope(filters, self.workspace)
@@ -69,16 +83,24 @@ class Server:
         """The change capture of `flow_runs` or `task_runs`."""
         if runs not in self._captures:
             kind = KINDS[runs]
+            feed = EventFeed(self.client, kind.event_prefix)
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
-                EventFeed(self.client, kind.event_prefix),
+                RecentEvents(feed, self._settings.lookback, lambda: self.retention, self.tally, runs),
                 self._settings,
                 self._scope,
                 lambda: self.ceiling,
+                lambda: self.retention,
                 self._known,
                 self.tally,
+                self._selections.get(runs),
             )
         return self._captures[runs]
+
+    @cached_property
+    def retention(self) -> Retention:
+        """How long the server keeps runs and events; a request at most, and none until it matters."""
+        return Retention.of(self._settings, self.client.connection.is_cloud, self.client.server_settings)
 
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
@@ -90,8 +112,17 @@ class Server:
             state.clear()
         reader = self._reader(runs)
         window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
-        yield from history_counts(reader, self._filters, window)
+        yield from history_counts(reader, window)
         state.update(scope=self._scope, until=text(self.ceiling))
+
+    def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
+        """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
+        whole = RunReader(self.client, KINDS[runs], RunFilters(), _numbers(self.version))
+
+        def reason(ended: datetime | None) -> Reason:
+            return self.retention.reason(ended, self.ceiling)
+
+        return Verify(self._reader(runs), whole, holdings, watermark, reason)
 
     @contextmanager
     def reading(self, resource: str) -> Iterator[None]:
@@ -116,13 +147,31 @@ class Server:
         self.tally.loaded(resource, len(rows))
         return rows
 
+    def tombstones(self) -> Iterator[list[Row]]:
+        """Pages of tombstones of runs that are gone, and of those to be removed from runs that came back."""
+        if self._known is None:
+            return
+        for table, capture in self._captures.items():
+            gone = sorted({id_ for outcome in capture.outcomes for id_ in outcome.gone})
+            for ids in batches(gone, IDS_ASKED):
+                ends = self._known.ends(table, ids)
+                yield [self._tombstone(table, id_, ends.get(id_)) for id_ in ids]
+            loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
+            for ids in batches(loaded, IDS_ASKED):
+                back = self._known.tombstoned(table, ids)
+                yield [{"resource": table, "id": id_, "returned": True} for id_ in sorted(back)]
+
+    def _tombstone(self, table: str, id_: str, ended: datetime | None) -> Row:
+        reason = self.retention.reason(ended, self.ceiling)
+        return {"resource": table, "id": id_, "noticed_at": text(self.ceiling), "reason": reason}
+
     def sync_row(self) -> Row:
         """What this sync did so far, as a row of `syncs`."""
         return {
             "server_url": self.client.connection.url,
             "server_version": self.version,
             "window_start": text(self.tally.since) if self.tally.since else None,
-            "window_end": text(self.ceiling),
+            "window_end": None if self._selections else text(self.ceiling),
             "finished_at": text(self.client.clock or self.ceiling),
             "requests": self.client.requests_sent,
             "rows_read": self.tally.rows_read.total(),
@@ -130,7 +179,24 @@ class Server:
             "resources": self.tally.resources(),
             "whole": not self.tally.gaps,
             "gaps": self.tally.gaps,
+            "warnings": self.tally.warnings,
+            "lost_from": text(self.tally.lost.start) if self.tally.lost else None,
+            "lost_until": text(self.tally.lost.end) if self.tally.lost else None,
+            "purpose": self._purpose,
+            **self._kept_days(),
         }
+
+    @property
+    def _purpose(self) -> str:
+        if not self._selections:
+            return "sync"
+        return "backfill" if any(selection.window for selection in self._selections.values()) else "repair"
+
+    def _kept_days(self) -> Row:
+        if "retention" not in vars(self):
+            return {}
+        runs, events = self.retention.runs, self.retention.events
+        return {"runs_kept_days": runs / DAY if runs else None, "events_kept_days": events / DAY}
 
     def _reader(self, runs: str) -> RunReader:
         if runs not in self._readers:

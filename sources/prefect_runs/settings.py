@@ -14,6 +14,8 @@ from .exceptions import ConfigurationError
 TERMINAL_STATE_TYPES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMINAL_STATE_TYPES)
 
+RUN_TABLES = ("flow_runs", "task_runs")
+
 # read in one request by the history tables: more intervals than this come back cut, with status 200
 HISTORY_INTERVALS = 500
 HISTORY_INTERVAL = timedelta(hours=1)
@@ -47,6 +49,11 @@ class ReadSettings(BaseConfiguration):
     chunk_rows: int | None = None
     """Rows of the first load after which the resource stops and records how far it came; the next run of the
     pipeline goes on there. Unset, one run loads everything."""
+    runs_kept_days: float | None = None
+    """How long the server keeps runs after they ended. Unset: 7 days on Prefect Cloud (its shortest), and what a
+    self-hosted server says of its vacuum, which is for ever unless it is switched on."""
+    events_kept_days: float | None = None
+    """How long the server keeps events. Unset: 7 days on Prefect Cloud, and what a self-hosted server says."""
     history_hours: int = 72
     """Trailing hours that `flow_run_history` and `task_run_history` read again at every sync."""
 
@@ -54,6 +61,16 @@ class ReadSettings(BaseConfiguration):
     def lookback(self) -> timedelta:
         """The lookback as a time span."""
         return timedelta(minutes=self.lookback_minutes)
+
+    @property
+    def runs_kept(self) -> timedelta | None:
+        """`runs_kept_days` as a time span."""
+        return None if self.runs_kept_days is None else timedelta(days=self.runs_kept_days)
+
+    @property
+    def events_kept(self) -> timedelta | None:
+        """`events_kept_days` as a time span."""
+        return None if self.events_kept_days is None else timedelta(days=self.events_kept_days)
 
     @property
     def horizon(self) -> timedelta:
@@ -95,6 +112,12 @@ class RunFilters(BaseConfiguration):
                 raise ConfigurationError(
                     f"unknown state type {state_type!r}; Prefect's are {', '.join(STATE_TYPES)} (upper case)"
                 )
+
+    def without_start(self) -> RunFilters:
+        """The same filters for runs of any time."""
+        filters: RunFilters = self.copy()
+        filters.start_date = None
+        return filters
 
     @property
     def start(self) -> datetime | None:

@@ -27,10 +27,12 @@ def chunk(windows: Iterable[Counted], rows: int | None) -> Iterator[Counted]:
             return
 
 
-def snapshot(reader: RunReader, whole: Window, chunk_rows: int | None) -> Iterator[tuple[Window, list[list[Row]]]]:
-    """Windows of `whole` in ascending order with all pages of their runs, until `chunk_rows` rows are read.
+def snapshot(
+    reader: RunReader, whole: Window, chunk_rows: int | None, newest_first: bool = False
+) -> Iterator[tuple[Window, list[list[Row]]]]:
+    """Windows of `whole` in order with all pages of their runs, until `chunk_rows` rows are read.
 
-    The end of the last window is where the next chunk starts.
+    The end of the last window (its start, newest first) is where the next chunk goes on.
     """
 
     def call(window: Window, count: int) -> Callable[[], tuple[Window, list[list[Row]]]]:
@@ -38,5 +40,5 @@ def snapshot(reader: RunReader, whole: Window, chunk_rows: int | None) -> Iterat
         return lambda: (window, reader.expected(window) if count else [])
 
     rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
-    windows = chunk(counted_windows(whole, reader.count, rows), chunk_rows)
+    windows = chunk(counted_windows(whole, reader.count, rows, newest_first), chunk_rows)
     return read_ahead((call(window, count) for window, count in windows), reader.client.connections)

@@ -32,6 +32,8 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     children: dict[str, Table] = field(default_factory=dict)
+    removed_where: str | None = None
+    """Column that is true in rows that take the row of their key away."""
 
     def hints(self) -> dict[str, dict[str, Any]]:
         """dlt's column hints: name → schema of the column."""
@@ -89,6 +91,9 @@ def _state_details(owner: str, what: str) -> Table:
     description = f"Details of {what}, where they say more than the run's own ids."
     return Table(f"{owner}__state_details", description, STATE_DETAILS, ())
 
+
+# links of runs that the server nulls when it deletes what they lead to: the first value is kept
+LINKS = {"flow_runs": ("parent_task_run_id", "deployment_id", "work_pool_id", "work_pool_name", "work_queue_id")}
 
 RUN_STATE = _columns(
     ("state_id", "text", "Id of the present state; null for a run without a state."),
@@ -335,11 +340,29 @@ def _history(run: str) -> Table:
             ),
         ),
         ("workspace", "interval_start"),
+        removed_where="emptied",
     )
 
 
 FLOW_RUN_HISTORY = _history("flow")
 TASK_RUN_HISTORY = _history("task")
+
+TOMBSTONES = Table(
+    "tombstones",
+    "Runs that the server no longer has; their rows and states stay. A run without a row here is live.",
+    (
+        Column("resource", "text", "Table of the run: flow_runs or task_runs.", nullable=False),
+        ID,
+        WORKSPACE,
+        *_columns(
+            ("noticed_at", "timestamp", "When it was first seen to be gone (server's clock)."),
+            ("reason", "text", "deleted: the server still keeps runs of that age; aged_out: by retention or vacuum."),
+            ("returned", "bool", "Always null here: marks a run that came back, so that its tombstone is removed."),
+        ),
+    ),
+    ("resource", "id"),
+    removed_where="returned",
+)
 
 SYNCS = Table(
     "syncs",
@@ -358,6 +381,40 @@ SYNCS = Table(
             ("resources", "json", "Rows read and loaded per resource."),
             ("whole", "bool", "Whether nothing is known to be missing."),
             ("gaps", "json", "What is known to be missing, and why."),
+            ("warnings", "json", "What is not missing yet, and will be when nothing is done."),
+            ("lost_from", "timestamp", "Runs that ended from here on may be lost: the sync came too late."),
+            ("lost_until", "timestamp", "Runs that ended up to here may be lost: the sync came too late."),
+            ("runs_kept_days", "double", "Days that the server keeps ended runs; null: for ever, or not asked."),
+            ("events_kept_days", "double", "Days that the server keeps events; null: not asked."),
+            ("purpose", "text", "sync (or null), backfill or repair; only a sync has a window."),
+        ),
+    ),
+    (),
+)
+
+VERIFICATIONS = Table(
+    "verifications",
+    "One row a comparison of a table with the server: what differed, and up to when the copy was proven whole.",
+    (
+        WORKSPACE,
+        *_columns(
+            ("resource", "text", "The table that was compared: flow_runs or task_runs."),
+            ("verified_at", "timestamp", "Server's clock when the comparison began."),
+            ("whole", "bool", "Whether nothing differed but what the next sync loads."),
+            ("whole_up_to", "timestamp", "Changes up to this time are all in the table; null where it is not whole."),
+            ("window_start", "timestamp", "Runs expected to start from here on were compared."),
+            ("window_end", "timestamp", "Runs expected to start before this time were compared."),
+            ("swept", "bool", "Whether every column was compared, not only counts."),
+            ("after_repair", "bool", "Whether this is the comparison after a repair."),
+            ("server_runs", "bigint", "Runs on the server."),
+            ("warehouse_runs", "bigint", "Live runs in the table."),
+            ("missing", "bigint", "Runs that the table lacked."),
+            ("changed", "bigint", "Runs that differed, were there twice, or whose state history lacked their state."),
+            ("deleted", "bigint", "Live runs that the server no longer had, though it keeps runs of that age."),
+            ("aged_out", "bigint", "Live runs that retention or vacuum had removed; the copy is whole all the same."),
+            ("since_last_sync", "bigint", "Runs that changed after the last sync, which the next one loads."),
+            ("requests", "bigint", "Requests sent for this comparison, both tables together."),
+            ("drift", "json", "What differed: run ids (or intervals), at most 1,000."),
         ),
     ),
     (),
@@ -376,6 +433,11 @@ TABLES = {
         WORK_QUEUES,
         FLOW_RUN_HISTORY,
         TASK_RUN_HISTORY,
+        TOMBSTONES,
         SYNCS,
+        VERIFICATIONS,
     )
 }
+
+# loaded beside the resources that are asked for: what became of runs, and what syncs and verifications did
+RECORDS = ("tombstones", "syncs", "verifications")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
+from .windows import Window
+
 
 class Tally:
     """Counts of one run of the source."""
@@ -13,6 +15,9 @@ class Tally:
         self.rows_read: Counter[str] = Counter()
         self.rows_loaded: Counter[str] = Counter()
         self.gaps: list[str] = []
+        self.warnings: list[str] = []
+        self.lost: Window | None = None
+        """Span whose runs the server may have removed before they were read; None unless a sync came too late."""
         self.since: datetime | None = None
         """The earliest time since which changes were read; None for a first load."""
 
@@ -33,6 +38,11 @@ class Tally:
         """Note that something is known to be missing."""
         if what not in self.gaps:
             self.gaps.append(what)
+
+    def warn(self, what: str) -> None:
+        """Note something that is not missing yet, and will be."""
+        if what not in self.warnings:
+            self.warnings.append(what)
 
     def resources(self) -> dict[str, dict[str, int]]:
         """Rows read and loaded per resource."""

@@ -40,8 +40,10 @@ class Window:
             start = end
 
 
-def counted_windows(whole: Window, count: Callable[[Window], int], at_most: int) -> Iterator[tuple[Window, int]]:
-    """Windows that cover `whole` in ascending order, each with its number of rows, at most `at_most`.
+def counted_windows(
+    whole: Window, count: Callable[[Window], int], at_most: int, newest_first: bool = False
+) -> Iterator[tuple[Window, int]]:
+    """Windows that cover `whole` in order, each with its number of rows, at most `at_most`.
 
     A window of one microsecond may hold more. Only what is asked for is counted: half of each split by
     `count`, the other half by subtraction, so a number is as good as its count and not a bound to rely on.
@@ -54,8 +56,8 @@ def counted_windows(whole: Window, count: Callable[[Window], int], at_most: int)
         if rows <= at_most or window.end - window.start <= MICROSECOND:
             yield window, rows
             continue
-        left, right = window.halves()
-        on_the_left = count(left)
-        # never said to be empty: runs made on the left since the whole was counted hide as many on the right
-        todo.append((right, max(rows - on_the_left, 1)))
-        todo.append((left, on_the_left))
+        first, second = reversed(window.halves()) if newest_first else window.halves()
+        in_first = count(first)
+        # never said to be empty: runs made in the first since the whole was counted hide as many in the second
+        todo.append((second, max(rows - in_first, 1)))
+        todo.append((first, in_first))

@@ -1,0 +1,56 @@
+"""What a command is told: which server, which destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dlt
+
+from prefect_runs import ConfigurationError
+
+DEFAULT_DATABASE = "prefect_runs.duckdb"
+DEFAULT_DATASET = "prefect"
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """What to sync where; what is None comes from dlt's or Prefect's configuration."""
+
+    api_url: str | None = None
+    workspace: str | None = None
+    destination: str = "duckdb"
+    dataset: str = DEFAULT_DATASET
+    database: str | None = None
+    resources: Sequence[str] = ()
+    start_date: str | None = None
+    full: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    pipelines_dir: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The destination in words: its name, or the DuckDB file."""
+        return self.database or DEFAULT_DATABASE if self.destination == "duckdb" else self.destination
+
+    @property
+    def identity(self) -> list[str]:
+        """What tells destinations apart."""
+        file = [str(Path(self.where).resolve())] if self.destination == "duckdb" else []
+        return [self.destination, self.dataset, *file]
+
+    def dlt_destination(self) -> Any:
+        """The destination as `dlt.pipeline` takes it.
+
+        Raises:
+            ConfigurationError: a DuckDB file is named for another destination.
+        """
+        if self.destination == "duckdb":
+            return dlt.destinations.duckdb(self.where)
+        if self.database:
+            raise ConfigurationError(
+                "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"
+            )
+        return self.destination

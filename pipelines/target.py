@@ -1,0 +1,183 @@
+"""One server, one destination, and the dlt pipeline between them: what sync, backfill and verify share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import dlt
+from dlt.common.configuration import resolve_configuration
+from dlt.common.pipeline import get_dlt_pipelines_dir
+from dlt.common.runtime.collector_base import Collector
+
+from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs, unfinished
+from prefect_runs.clock import as_utc
+from prefect_runs.settings import RUN_TABLES
+
+from .alone import WorkingFolderLock
+from .failures import patiently
+from .killed_load import undo_unrecorded
+from .memory import keep_small
+from .options import SyncOptions
+from .torso import remove_torso
+from .warehouse import Untrusted, Warehouse
+
+SECTIONS = ("sources", "prefect_runs")
+
+# rows of a first load or backfill that are committed together: what a killed one loses is read again in seconds
+CHUNK_ROWS = 10_000
+
+SYNC_COLUMNS = (
+    *("server_version", "window_start", "window_end", "finished_at"),
+    *("requests", "rows_changed", "whole", "gaps", "warnings"),
+)
+
+
+class Target:
+    """Where one workspace's runs come from and where they go.
+
+    To be used in a `with` block: until its end no other command works with the same pipeline.
+    """
+
+    def __init__(self, options: SyncOptions, progress: Collector | None = None) -> None:
+        keep_small()
+        self.options = options
+        self.credentials = _resolved(PrefectCredentials, SECTIONS, {"api_url": options.api_url})
+        self.connection = self.credentials.connection()
+        self.workspace: str = (
+            options.workspace or dlt.config.get("sources.prefect_runs.workspace") or self.connection.workspace
+        )
+        self.settings: ReadSettings = _resolved(ReadSettings, (*SECTIONS, "settings"), options.settings)
+        self.filters: RunFilters = _resolved(RunFilters, (*SECTIONS, "filters"), {"start_date": options.start_date})
+        name = pipeline_name(options, self.workspace)
+        destination = options.dlt_destination()
+        # before dlt makes or reads the working folder
+        self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
+        try:
+            if options.destination == "duckdb":
+                remove_torso(Path(options.where))
+            self.pipeline = dlt.pipeline(
+                name,
+                destination=destination,
+                dataset_name=options.dataset,
+                progress=progress,  # type: ignore[arg-type]  # None is dlt's own default
+                pipelines_dir=options.pipelines_dir,  # type: ignore[arg-type]
+            )
+        except BaseException:
+            self._lock.release()
+            raise
+        self.warehouse = Warehouse(self.pipeline, self.workspace)
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def restore(self) -> None:
+        """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
+        patiently(self.pipeline.sync_destination)
+        for load_id in self.pipeline.list_normalized_load_packages():
+            patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
+        while self.pipeline.has_pending_data:
+            patiently(self.pipeline.run)
+
+    def source(self, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
+        """The source, ready to be read once.
+
+        Args:
+            trusting: whether what the warehouse has need not be loaded again.
+            selections: see `prefect_runs.prefect_runs`.
+        """
+        settings = self.settings.copy()
+        settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
+        known = self.warehouse if trusting else Untrusted(self.pipeline, self.workspace)
+        return prefect_runs(self.credentials, self.workspace, self.filters, settings, known, selections)
+
+    def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
+        """Extract, normalize and load `source`; its load id, and the rows of each table."""
+        self.pipeline.extract(source, loader_file_format="parquet")
+        normalized = self.pipeline.normalize()
+        info = patiently(self._load_package)
+        return info.loads_ids[-1], normalized.row_counts
+
+    def reload(self, selections: Mapping[str, Selection], resources: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Read selected runs again, with their states, in as many loads as it takes.
+
+        Yields:
+            The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
+        """
+        tables = resources or [
+            name for table in selections for name in (table, states_of(table)) if self.warehouse.has(name)
+        ]
+        while True:
+            source = self.source(selections=selections).with_resources(*tables, "tombstones", "syncs")
+            load_id, _ = self.load(source)
+            yield self.sync_rows([load_id])[0]
+            if not unfinished(dict(self.pipeline.state), "backfill"):
+                return
+
+    def sync_rows(self, load_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of `syncs` of these loads: times in UTC, lists as lists, whatever the destination gives."""
+        places = ", ".join(["%s"] * len(load_ids))
+        sql = f"SELECT {', '.join(SYNC_COLUMNS)} FROM {{syncs}} WHERE _dlt_load_id IN ({places}) ORDER BY _dlt_load_id"
+        return [as_row(SYNC_COLUMNS, row) for row in self.warehouse.rows(sql, *load_ids)]
+
+    def watermarks(self) -> dict[str, datetime]:
+        """Resource → up to when its changes were read."""
+        resources = self.pipeline.state.get("sources", {}).get("prefect_runs", {}).get("resources", {})
+        found: dict[str, datetime] = {}
+        for name, state in sorted(resources.items()):
+            value = state.get("incremental", {}).get("updated", {}).get("last_value")
+            value = value or state.get("progress", {}).get("watermark") or state.get("progress", {}).get("until")
+            if value:
+                found[name] = as_utc(value)
+        return found
+
+    def run_tables(self) -> list[str]:
+        """Those of `flow_runs` and `task_runs` that were loaded."""
+        return [table for table in RUN_TABLES if self.warehouse.has(table)]
+
+    def _load_package(self) -> Any:
+        # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
+        with self.pipeline.sql_client():
+            return self.pipeline.load()
+
+
+def states_of(table: str) -> str:
+    """The table with the states of the runs in `table`."""
+    return f"{table.removesuffix('_runs')}_run_states"
+
+
+def as_row(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A row of `syncs`, its times in UTC and its lists lists, whatever the destination gives."""
+    row = dict(zip(columns, values, strict=True))
+    for name in ("window_start", "window_end", "finished_at"):
+        if row.get(name):
+            row[name] = as_utc(row[name])
+    for name in ("gaps", "warnings"):
+        if name in row:
+            row[name] = (json.loads(row[name]) if isinstance(row[name], str) else row[name]) or []
+    return row
+
+
+def pipeline_name(options: SyncOptions, workspace: str) -> str:
+    """A name of its own for each workspace and destination, for dlt keeps the watermark under it."""
+    destination, dataset, *file = options.identity
+    digest = hashlib.sha256("\n".join([destination, dataset, workspace, *file]).encode()).hexdigest()[:6]
+    readable = re.sub(r"[^a-z0-9]+", "_", workspace.lower()).strip("_")[:30]
+    return f"prefect_runs_{readable}_{digest}"
+
+
+def _resolved(spec: Any, sections: tuple[str, ...], given: dict[str, Any]) -> Any:
+    """Configuration of `spec`: what is given here, else dlt's, else (credentials) what Prefect's own client takes."""
+    values = {key: value for key, value in given.items() if value is not None}
+    return resolve_configuration(spec(), sections=sections, explicit_value=values or None)

@@ -1,0 +1,237 @@
+"""`prefect-runs verify`: compares the warehouse with the server, records what it found, and repairs it if asked to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from prefect_runs import ConfigurationError, Selection, unfinished
+from prefect_runs.client import Patience
+from prefect_runs.clock import text
+from prefect_runs.comparison import Comparison
+from prefect_runs.read_ahead import batches
+from prefect_runs.resources import resource
+from prefect_runs.server import Server
+from prefect_runs.tables import TABLES
+from prefect_runs.verify import Drift, Verification, Verify, one_each
+
+from .failures import explained
+from .holdings import WarehouseHoldings
+from .options import SyncOptions
+from .target import Target
+
+# drifts that one row of `verifications` names; the rest are in its numbers
+DRIFTS_RECORDED = 1_000
+# runs that one load of a repair reads again
+RUNS_PER_LOAD = 10_000
+# a server that does not answer for so long is asked for less, not for longer
+PATIENCE = Patience(seconds=30.0, attempts=3)
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How to verify: everything that the server keeps, or runs expected to start from `since` on."""
+
+    since: datetime | None = None
+    sweep: bool = False
+    repair: bool = False
+
+
+@dataclass
+class Pass:
+    """One comparison of all tables; the first, or the one after a repair. Times are the server's."""
+
+    tables: list[Verification]
+    verified_at: datetime
+    watermarks: dict[str, datetime]
+    swept: bool
+    after_repair: bool
+    requests: int
+
+    @property
+    def drifts(self) -> list[Drift]:
+        """What differed, over all tables."""
+        return [drift for table in self.tables for drift in table.drifts]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing differed but what the next sync loads."""
+        return all(table.whole for table in self.tables)
+
+    @property
+    def whole_up_to(self) -> datetime | None:
+        """Up to when the copy has every change; None where it is not whole."""
+        return min(self.watermarks.values()) if self.whole and self.watermarks else None
+
+
+@dataclass
+class VerifyReport:
+    """What verify found: one pass, and a second one after a repair."""
+
+    workspace: str
+    server_version: str | None
+    destination: str
+    dataset: str
+    passes: list[Pass]
+    repair_requests: int = 0
+    seconds: float = 0.0
+    gaps: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the copy is whole now."""
+        return self.passes[-1].whole
+
+    @property
+    def requests(self) -> int:
+        """Requests of comparisons and repair together."""
+        return sum(pass_.requests for pass_ in self.passes) + self.repair_requests
+
+    def as_json(self) -> str:
+        """The report as one JSON object."""
+        now = {"whole": self.whole, "whole_up_to": self.passes[-1].whole_up_to, "requests": self.requests}
+        return json.dumps({**asdict(self), **now}, default=str)
+
+
+class Verifier:
+    """One verification of one target."""
+
+    def __init__(self, options: SyncOptions, how: VerifyOptions) -> None:
+        self.target = Target(options)
+        self.how = how
+        self.holdings = WarehouseHoldings(self.target.warehouse)
+
+    def run(self) -> VerifyReport:
+        """Compare, record; with `repair` also repair, compare again and record that."""
+        started = time.monotonic()
+        self.target.restore()
+        state = dict(self.target.pipeline.state)
+        watermarks = {table: time_ for table, time_ in self.target.watermarks().items() if table in TABLES}
+        tables = [table for table in self.target.run_tables() if table in watermarks]
+        if not tables or unfinished(state):
+            raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
+        server = self._server()
+        verifies = {table: server.verify(table, self.holdings, watermarks[table]) for table in tables}
+        first = self._first(server, verifies)
+        report = VerifyReport(
+            self.target.workspace, server.version, self.target.options.where, self.target.options.dataset, [first]
+        )
+        self._record(first)
+        if self.how.repair and first.drifts:
+            self._repair(report)
+            report.passes.append(self._again(server, verifies, first))
+            self._record(report.passes[-1])
+        report.seconds = round(time.monotonic() - started, 2)
+        return report
+
+    def _server(self) -> Server:
+        target = self.target
+        return Server(
+            target.connection,
+            target.workspace,
+            target.filters,
+            target.settings,
+            self.target.warehouse,
+            patience=PATIENCE,
+        )
+
+    def _first(self, server: Server, verifies: dict[str, Verify]) -> Pass:
+        found = []
+        for table, verify in verifies.items():
+            window = verify.kept(self.target.settings.horizon, self.how.since or self.target.filters.start)
+            found.append(
+                verify.sweep(window, self._comparison(table)) if self.how.sweep else verify.compare_counts(window)
+            )
+        return self._pass(server, found, 0, after_repair=False)
+
+    def _again(self, server: Server, verifies: dict[str, Verify], first: Pass) -> Pass:
+        """Counts of everything; what was swept is swept again where it differed."""
+        before = server.client.requests_sent
+        found = []
+        for earlier in first.tables:
+            verify = verifies[earlier.table]
+            now = verify.compare_counts(earlier.window)
+            if self.how.sweep:
+                intervals = {drift.interval for drift in earlier.drifts}
+                comparison = self._comparison(earlier.table)
+                swept = [drift for interval in intervals for drift in verify.swept(interval, comparison)]
+                now.drifts = one_each([*now.drifts, *swept])
+            found.append(now)
+        return self._pass(server, found, before, after_repair=True)
+
+    def _comparison(self, table: str) -> Comparison:
+        return Comparison(TABLES[table], self.target.workspace)
+
+    def _pass(self, server: Server, found: list[Verification], before: int, after_repair: bool) -> Pass:
+        watermarks = {table.table: self.target.watermarks()[table.table] for table in found}
+        requests = server.client.requests_sent - before
+        return Pass(found, server.client.clock or server.ceiling, watermarks, self.how.sweep, after_repair, requests)
+
+    def _repair(self, report: VerifyReport) -> None:
+        drifts = report.passes[0].drifts
+        for drift in drifts:
+            if drift.run_id is None:
+                self._reload({drift.table: Selection(window=drift.interval)}, report)
+        runs = sorted((drift.table, drift.run_id) for drift in drifts if drift.run_id)
+        for batch in batches(runs, RUNS_PER_LOAD):
+            ids = {table: frozenset(id_ for of, id_ in batch if of == table) for table, _ in batch}
+            self._reload({table: Selection(ids=of_table) for table, of_table in ids.items()}, report)
+
+    def _reload(self, selections: dict[str, Selection], report: VerifyReport) -> None:
+        for row in self.target.reload(selections):
+            report.repair_requests += row["requests"]
+            report.gaps += row["gaps"]
+
+    def _record(self, pass_: Pass) -> None:
+        rows = [_record(table, pass_, self.target.workspace) for table in pass_.tables]
+        self.target.load(resource(rows, TABLES["verifications"]))
+
+
+def _record(found: Verification, pass_: Pass, workspace: str) -> dict[str, Any]:
+    """A row of `verifications`."""
+    counts: Counter[str] = Counter()
+    for drift in found.drifts:
+        counts["since_last_sync" if drift.since_last_sync else drift.what] += drift.runs
+    return {
+        "workspace": workspace,
+        "resource": found.table,
+        "verified_at": text(pass_.verified_at),
+        "whole": found.whole,
+        "whole_up_to": text(pass_.watermarks[found.table]) if found.whole else None,
+        "window_start": text(found.window.start),
+        "window_end": text(found.window.end),
+        "swept": pass_.swept,
+        "after_repair": pass_.after_repair,
+        "server_runs": found.server_runs,
+        "warehouse_runs": found.warehouse_runs,
+        "changed": counts["changed"] + counts["double"] + counts["without history"],
+        **{name: counts[name] for name in ("missing", "deleted", "aged_out", "since_last_sync")},
+        "requests": pass_.requests,
+        "drift": json.dumps([_short(drift) for drift in found.drifts[:DRIFTS_RECORDED]]),
+    }
+
+
+def _short(drift: Drift) -> dict[str, Any]:
+    short: dict[str, Any] = {
+        "what": drift.what,
+        "run": drift.run_id,
+        "columns": drift.columns,
+        "since_last_sync": drift.since_last_sync,
+    }
+    if drift.run_id is None:
+        short |= {"from": text(drift.interval.start), "to": text(drift.interval.end), "runs": drift.runs}
+    return {name: value for name, value in short.items() if value}
+
+
+def verify(options: SyncOptions, how: VerifyOptions) -> VerifyReport:
+    """Verify once.
+
+    Raises:
+        PrefectRunsError: see `prefect_runs.exceptions`; with nothing loaded yet, `ConfigurationError`.
+    """
+    with explained():
+        return Verifier(options, how).run()

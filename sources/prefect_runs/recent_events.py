@@ -1,0 +1,69 @@
+"""The state-change events of a sync's lookback, each read once over all syncs, late ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from .clock import parse, text
+from .event_ledger import EventLedger, slice_start
+from .events import EventFeed, StateEvent, state_events
+from .progress import Plan, State
+from .retention import Retention
+from .tally import Tally
+from .windows import Window
+
+# events of clients whose clocks are ahead, and of the rest of the second that the `Date` header cuts off
+EVENTS_AHEAD = timedelta(hours=1)
+# nobody is asked how long events are kept while less than this is to be read
+EVENTS_SURELY_KEPT = timedelta(days=1)
+
+
+class RecentEvents:
+    """Reads what no earlier sync read, and remembers in the pipeline state how many events there were.
+
+    Args:
+        feed: the events of one kind of run.
+        lookback: the setting of that name.
+        retention: asks how long the server keeps events.
+        tally: takes note of events that are gone.
+        name: the kind of run, for messages.
+    """
+
+    def __init__(
+        self, feed: EventFeed, lookback: timedelta, retention: Callable[[], Retention], tally: Tally, name: str
+    ) -> None:
+        self._feed = feed
+        self._lookback = lookback
+        self._retention = retention
+        self._tally = tally
+        self._name = name
+
+    def read(self, plan: Plan, state: State) -> tuple[list[StateEvent], EventLedger]:
+        """The events since `plan.since` that no earlier sync read, and the ledger of all."""
+        assert plan.since is not None
+        saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
+        begin = slice_start(plan.since, self._lookback)
+        if saved and saved.covers(begin):
+            if self._feed.total(Window(begin, plan.ceiling + EVENTS_AHEAD)) == saved.count(begin):
+                return [], EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
+            settled = max(saved.settled, begin)
+            if self._feed.total(Window(begin, settled)) == saved.count(begin, settled):
+                events, newer = self._events_in(Window(settled, plan.ceiling))
+                return events, saved.extended(newer, begin)
+        if plan.ceiling - plan.since > EVENTS_SURELY_KEPT:
+            self._tell_lost(plan.since, plan.ceiling)
+        return self._events_in(Window(begin, plan.ceiling))
+
+    def _tell_lost(self, since: datetime, ceiling: datetime) -> None:
+        kept = ceiling - self._retention().events
+        if since < kept:
+            self._tally.gap(
+                f"{self._name}: changes from one terminal state to another between {text(since)} and {text(kept)}, "
+                f"for the server keeps events {(ceiling - kept).days} days; verify --sweep finds them"
+            )
+
+    def _events_in(self, window: Window) -> tuple[list[StateEvent], EventLedger]:
+        events = self._feed.read(Window(window.start, window.end + EVENTS_AHEAD))
+        ledger = EventLedger.of(window, self._lookback, (parse(event["occurred"]) for event in events))
+        return state_events(events), ledger

@@ -1,0 +1,369 @@
+"""Verify: compares the warehouse with the server's own counts, and narrows what differs to intervals and runs.
+
+The server counts its runs per interval of expected start and present state in one request for 500 intervals
+(`/flow_runs/history`, `/task_runs/history`). Only where such a count differs from the warehouse's are runs read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Literal, NamedTuple, Protocol
+
+from .clock import as_utc, floor
+from .comparison import Comparison
+from .exceptions import ServerUnavailable
+from .paging import Row
+from .retention import Reason
+from .rows import version
+from .run_reader import RunReader
+from .settings import HISTORY_INTERVALS, STATE_TYPES
+from .snapshot import snapshot
+from .windows import Window
+
+# a request for counts is planned to go over this many runs: 0.2 s of a SQLite server
+RUNS_PER_REQUEST = 100_000
+# after a slower reply shorter windows are asked for
+SLOW_SECONDS = 5.0
+# a differing interval with more runs is first cut into finer ones
+RUNS_PER_INTERVAL = 400
+SECOND = timedelta(seconds=1)
+
+What = Literal["missing", "changed", "double", "without history", "deleted", "aged_out"]
+Counts = Counter[tuple[int, str | None, str | None]]
+"""Runs by number of the interval, state type and state name."""
+
+
+class Held(NamedTuple):
+    """A live run as the warehouse has it, or as the server gave it: what tells two copies apart."""
+
+    id: str
+    expected_start_time: datetime
+    state_type: str | None
+    state_name: str | None
+    state_id: str | None
+    updated: datetime
+    state_timestamp: datetime | None
+
+
+class Holdings(Protocol):
+    """What verify asks of the warehouse, about the live runs of one workspace."""
+
+    def oldest(self, table: str) -> datetime | None:
+        """The earliest expected start; None where there is no run."""
+        ...
+
+    def count(self, table: str, window: Window) -> int:
+        """Rows of runs expected in `window`."""
+        ...
+
+    def states(self, table: str, window: Window) -> Iterator[tuple[datetime, str | None, str | None]]:
+        """Expected start, state type and state name of every row expected in `window`."""
+        ...
+
+    def runs(self, table: str, window: Window) -> list[Held]:
+        """The rows of the runs expected in `window`."""
+        ...
+
+    def rows(self, table: str, window: Window) -> list[Row]:
+        """The same with every column and child table, as `comparison.Comparison` takes them."""
+        ...
+
+    def ends(self, table: str, ids: Collection[str]) -> Mapping[str, datetime | None]:
+        """See `known.Known`."""
+        ...
+
+    def without_history(self, table: str, window: Window) -> set[str]:
+        """Runs expected in `window` whose present state is not in their state history."""
+        ...
+
+
+def as_held(row: Row) -> Held:
+    """What is compared of a row, the API's or the warehouse's."""
+    updated, entered = version(row) if "state" in row else (as_utc(row["updated"]), _time(row["state_timestamp"]))
+    expected = as_utc(row["expected_start_time"])
+    return Held(row["id"], expected, row["state_type"], row["state_name"], row["state_id"], updated, entered)
+
+
+def _time(value: datetime | str | None) -> datetime | None:
+    return None if value is None else as_utc(value)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One run that differs; or, with no `run_id`, all `runs` of an interval of which the warehouse has none."""
+
+    table: str
+    interval: Window
+    what: What
+    run_id: str | None
+    runs: int = 1
+    on_server: str | None = None
+    in_warehouse: str | None = None
+    columns: tuple[str, ...] = ()
+    since_last_sync: bool = False
+
+    @property
+    def matters(self) -> bool:
+        """Whether it makes the copy not whole: neither what the next sync loads nor what the server aged out does."""
+        return not self.since_last_sync and self.what != "aged_out"
+
+
+@dataclass
+class Verification:
+    """What verify found of one table."""
+
+    table: str
+    window: Window
+    server_runs: int = 0
+    warehouse_runs: int = 0
+    intervals: int = 0
+    drifts: list[Drift] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing differs but what the next sync loads."""
+        return not any(drift.matters for drift in self.drifts)
+
+
+class Verify:
+    """Compares the runs of one kind.
+
+    Args:
+        reader: reads the runs, with the user's filters.
+        whole: reads them without filters.
+        holdings: the warehouse.
+        watermark: up to when the last sync read changes.
+        reason: why a run is gone that ended then.
+    """
+
+    def __init__(
+        self,
+        reader: RunReader,
+        whole: RunReader,
+        holdings: Holdings,
+        watermark: datetime,
+        reason: Callable[[datetime | None], Reason],
+    ) -> None:
+        self.reader = reader
+        self.whole = whole
+        self.holdings = holdings
+        self.table = reader.kind.name
+        self._watermark = watermark
+        self._reason = reason
+        self._longest: timedelta | None = None
+
+    def kept(self, horizon: timedelta, since: datetime | None) -> Window:
+        """What can be compared: from the oldest run of both sides (or `since`) to as far ahead as syncs read."""
+        end = floor(self._watermark + horizon, SECOND)
+        starts = [start for start in (self.reader.oldest, self.holdings.oldest(self.table)) if start]
+        start = min([*starts, end])
+        return Window(floor(max(start, since) if since else start, SECOND), end)
+
+    def compare_counts(self, window: Window) -> Verification:
+        """Compare counts, and runs where counts differ."""
+        found = Verification(self.table, window)
+        drifts = [] if window.empty else list(self._compared(window, self._step(window), found))
+        found.drifts = one_each([*drifts, *self._elsewhere(window)])
+        return found
+
+    def sweep(self, window: Window, comparison: Comparison) -> Verification:
+        """Compare every column of every run: the first load's reads, which alone show some edits."""
+        found = Verification(self.table, window)
+        drifts = list(self.swept(window, comparison, found))
+        found.drifts = one_each([*drifts, *self._elsewhere(window)])
+        return found
+
+    def swept(self, window: Window, comparison: Comparison, found: Verification | None = None) -> Iterator[Drift]:
+        """What differs of the runs expected in `window`, in any column; `found` counts what was compared."""
+        for part, pages in snapshot(self.reader, window, None):
+            rows = list(chain.from_iterable(pages))
+            copies = [row for row in self.holdings.rows(self.table, part) if self._is_asked_for(row["state_type"])]
+            yield from self.compare(part, rows, [as_held(row) for row in copies])
+            yield from self._edited(part, rows, {row["id"]: row for row in copies}, comparison)
+            if found:
+                found.server_runs += len(rows)
+                found.warehouse_runs += len(copies)
+                found.intervals += 1
+
+    def _edited(
+        self, interval: Window, rows: list[Row], copies: Mapping[str, Row], comparison: Comparison
+    ) -> Iterator[Drift]:
+        for row in rows:
+            if copy := copies.get(row["id"]):
+                columns = comparison.differing(row, copy)
+                if columns:
+                    yield self._drift(interval, "changed", as_held(row), as_held(copy), columns)
+
+    def _elsewhere(self, window: Window) -> Iterator[Drift]:
+        yield from self._beyond(window)
+        yield from self._without_history(window)
+
+    def _step(self, window: Window) -> timedelta:
+        requests = max(-(-self.holdings.count(self.table, window) // RUNS_PER_REQUEST), 1)
+        return max(_whole_seconds((window.end - window.start) / (HISTORY_INTERVALS * requests)), SECOND)
+
+    def _compared(self, window: Window, step: timedelta, found: Verification | None) -> Iterator[Drift]:
+        # whole intervals up to the end, for the server rounds up the last one, and beyond the end syncs read little
+        window = Window(window.end - -(-(window.end - window.start) // step) * step, window.end)
+        for part, server in self._server_counts(window, step):
+            held: Counts = Counter(
+                (int((expected - part.start) / step), type_, name)
+                for expected, type_, name in self.holdings.states(self.table, part)
+                if type_ in STATE_TYPES and self._is_asked_for(type_)
+            )
+            if found:
+                found.server_runs += server.total()
+                found.warehouse_runs += held.total()
+                found.intervals += (part.end - part.start) // step
+            for interval, runs in _differing(part, step, server, held):
+                yield from self._narrowed(interval, runs, step)
+
+    def _narrowed(self, interval: Window, runs: int, step: timedelta) -> Iterator[Drift]:
+        """The runs that differ in an interval of which the server has `runs`."""
+        held = [run for run in self.holdings.runs(self.table, interval) if self._is_asked_for(run.state_type)]
+        if not held and runs > RUNS_PER_INTERVAL:
+            recent = interval.start >= self._watermark
+            yield Drift(self.table, interval, "missing", None, runs, since_last_sync=recent)
+            return
+        finer = _whole_seconds((interval.end - interval.start) / HISTORY_INTERVALS)
+        if runs > RUNS_PER_INTERVAL and max(finer, SECOND) < step:
+            yield from self._compared(interval, max(finer, SECOND), None)
+            return
+        rows = list(chain.from_iterable(self.reader.expected(interval))) if runs else []
+        yield from self.compare(interval, rows, held)
+
+    def compare(self, interval: Window, rows: Iterable[Row], held: Iterable[Held]) -> Iterator[Drift]:
+        """How the server's runs of an interval differ from the warehouse's."""
+        server = {row["id"]: as_held(row) for row in rows}
+        copies = Counter(run.id for run in held)
+        warehouse = {run.id: run for run in held}
+        for id_ in server.keys() - warehouse.keys():
+            yield self._drift(interval, "missing", server[id_], None)
+        for id_ in server.keys() & warehouse.keys():
+            columns = _columns_that_differ(server[id_], warehouse[id_])
+            if columns:
+                yield self._drift(interval, "changed", server[id_], warehouse[id_], columns)
+            elif copies[id_] > 1:
+                yield self._drift(interval, "double", server[id_], warehouse[id_])
+        yield from self._not_on_server(interval, [warehouse[id_] for id_ in warehouse.keys() - server.keys()])
+
+    def _not_on_server(self, interval: Window, held: list[Held]) -> Iterator[Drift]:
+        """Those of `held` that the server no longer has; without filters what it did not answer is gone."""
+        elsewhere: dict[str, Held] = {}
+        if self.reader.filtered:
+            pages = self.whole.by_ids(run.id for run in held)
+            elsewhere = {row["id"]: as_held(row) for rows in pages for row in rows}
+        ends = self.holdings.ends(self.table, [run.id for run in held])
+        for run in held:
+            copy = elsewhere.get(run.id)
+            if copy is None:
+                yield self._drift(interval, self._reason(ends.get(run.id)), None, run)
+            elif columns := _columns_that_differ(copy, run):
+                yield self._drift(interval, "changed", copy, run, columns)
+
+    def _beyond(self, window: Window) -> Iterator[Drift]:
+        """Runs that are due later than syncs read ahead and do not wait for it: few, if any."""
+        rows = list(chain.from_iterable(self.reader.settled_from(window.end)))
+        server = {row["id"] for row in rows}
+        ahead = Window(window.end, datetime(9999, 1, 1, tzinfo=UTC))
+        held = [run for run in self.holdings.runs(self.table, ahead) if self._is_asked_for(run.state_type)]
+        # the warehouse may have read a waiting one for its event; it is compared when its time comes
+        yield from self.compare(ahead, rows, [run for run in held if run.id in server or run.state_type != "SCHEDULED"])
+
+    def _without_history(self, window: Window) -> Iterator[Drift]:
+        for id_ in self.holdings.without_history(self.table, window):
+            yield Drift(self.table, window, "without history", id_)
+
+    def _server_counts(self, window: Window, step: timedelta) -> Iterator[tuple[Window, Counts]]:
+        """Parts of `window` with the server's counts by interval and state; shorter parts when the server is slow."""
+        todo = list(window.parts(step * HISTORY_INTERVALS))[::-1]
+        while todo:
+            part = todo.pop()
+            half = part.start + (part.end - part.start) // step // 2 * step
+            if self._longest and part.end - part.start > self._longest and half > part.start:
+                todo += [Window(half, part.end), Window(part.start, half)]
+                continue
+            asked = time.monotonic()
+            try:
+                reply = self.reader.history(part, step)
+            except ServerUnavailable:
+                if half == part.start:
+                    raise
+                self._longest = half - part.start
+                todo.append(part)
+                continue
+            if time.monotonic() - asked > SLOW_SECONDS:
+                self._longest = max((part.end - part.start) / 2, step)
+            yield (
+                part,
+                Counter(
+                    {
+                        (index, state["state_type"], state["state_name"]): state["count_runs"]
+                        for index, interval in enumerate(reply)
+                        for state in interval["states"]
+                    }
+                ),
+            )
+
+    def _drift(
+        self, interval: Window, what: What, server: Held | None, held: Held | None, columns: tuple[str, ...] = ()
+    ) -> Drift:
+        run = server or held
+        assert run is not None
+        return Drift(
+            self.table,
+            interval,
+            what,
+            run.id,
+            on_server=server.state_name if server else None,
+            in_warehouse=held.state_name if held else None,
+            columns=columns,
+            since_last_sync=server is not None and server.updated >= self._watermark,
+        )
+
+    def _is_asked_for(self, state_type: str | None) -> bool:
+        return self.reader.state_types is None or state_type in self.reader.state_types
+
+
+def _differing(
+    part: Window,
+    step: timedelta,
+    server: Counts,
+    held: Counts,
+) -> Iterator[tuple[Window, int]]:
+    """Intervals whose counts differ, neighbours together, each with the number of runs on the server."""
+    runs: Counter[int] = Counter()
+    for (index, _, _), count in server.items():
+        runs[index] += count
+    differing = sorted({key[0] for key in server.keys() | held.keys() if server[key] != held[key]})
+    while differing:
+        first = last = differing.pop(0)
+        while differing and differing[0] == last + 1:
+            last = differing.pop(0)
+        start, end = part.start + first * step, part.start + (last + 1) * step
+        yield Window(start, min(end, part.end)), sum(runs[index] for index in range(first, last + 1))
+
+
+def one_each(drifts: Iterable[Drift]) -> list[Drift]:
+    """Each run once: one that is missing here and gone there was only moved in the warehouse."""
+    by_run: dict[str, Drift] = {}
+    rest = []
+    for drift in drifts:
+        if drift.run_id is None:
+            rest.append(drift)
+        elif drift.run_id not in by_run or drift.what in ("missing", "changed"):
+            by_run[drift.run_id] = drift
+    return [*rest, *by_run.values()]
+
+
+def _columns_that_differ(server: Held, held: Held) -> tuple[str, ...]:
+    return tuple(name for name in Held._fields if getattr(server, name) != getattr(held, name))
+
+
+def _whole_seconds(span: timedelta) -> timedelta:
+    return timedelta(seconds=-(-span // SECOND))

@@ -1,0 +1,155 @@
+"""A backfill loads the runs of a span of time, goes on after it was killed, and leaves the watermark alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from conftest import Copy
+from prefect_api import PrefectApi, now, scheduled, seconds
+
+import prefect_runs.snapshot
+import prefect_runs_pipelines.target
+from prefect_runs import ConfigurationError
+from prefect_runs_pipelines.backfill import BackfillOptions, BackfillReport, backfill
+from prefect_runs_pipelines.cli import main
+from prefect_runs_pipelines.target import Target
+
+FLOW_RUNS = 12
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: what was loaded is loaded."""
+
+
+@pytest.fixture
+def past(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> tuple[datetime, datetime]:
+    """The span of some runs of before the date from which the copy is synced; chunks of three."""
+    monkeypatch.setattr(prefect_runs.snapshot, "ROWS_PER_WINDOW", 2)
+    monkeypatch.setattr(prefect_runs_pipelines.target, "CHUNK_ROWS", 3)
+    start = now()
+    for number in range(FLOW_RUNS):
+        run_id = api.flow_run("RUNNING", name=f"past {number:02}")
+        api.task_run("COMPLETED", flow_run_id=run_id)
+    end = now()
+    copy.since = end
+    api.flow_run("RUNNING", name="present")
+    copy.sync_and_compare()
+    return start, end
+
+
+def fill(copy: Copy, start: datetime, end: datetime | None = None, **how: Any) -> BackfillReport:
+    return backfill(copy.sync_options(), BackfillOptions(start, end, **how))
+
+
+def names(copy: Copy) -> list[str]:
+    return copy.values("SELECT name FROM prefect.flow_runs ORDER BY _dlt_load_id, name")
+
+
+def watermarks(copy: Copy) -> dict[str, datetime]:
+    target = Target(copy.sync_options())
+    target.restore()
+    return target.watermarks()
+
+
+def test_span_is_loaded_and_the_watermark_stays(copy: Copy, past: tuple[datetime, datetime]) -> None:
+    before = watermarks(copy)
+    report = fill(copy, *past)
+    assert report.whole
+    assert report.new == dict.fromkeys(("flow_runs", "task_runs", "task_run_states"), FLOW_RUNS) | {
+        "flow_run_states": FLOW_RUNS
+    }
+    assert watermarks(copy) == before
+    copy.since = past[0]
+    copy.assert_true()
+    assert copy.values("SELECT DISTINCT purpose FROM prefect.syncs ORDER BY 1") == ["backfill", "sync"]
+    # again: nothing is new, nothing is double
+    assert set(fill(copy, *past).new.values()) == {0}
+    copy.assert_true()
+
+
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+def test_killed_backfill_goes_on(
+    copy: Copy, past: tuple[datetime, datetime], newest_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loads = Target.load, []
+
+    def load_twice(self: Target, source: Any) -> tuple[str, Mapping[str, int]]:
+        if len(loads) == 2:
+            raise Killed
+        loads.append(load(self, source))
+        return loads[-1]
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Target, "load", load_twice)
+        with pytest.raises(Killed):
+            fill(copy, past[0], past[1], newest_first=newest_first)
+    _, *loaded = names(copy)
+    assert 0 < len(loaded) < FLOW_RUNS
+    all_names = sorted(f"past {number:02}" for number in range(FLOW_RUNS))
+    assert set(loaded) == set(all_names[-len(loaded) :] if newest_first else all_names[: len(loaded)])
+    # a sync in between changes nothing about it
+    copy.sync()
+    report = fill(copy, past[0], newest_first=newest_first)
+    assert report.continued
+    assert report.end == past[1]
+    assert report.new["flow_runs"] == FLOW_RUNS - len(loaded)
+    copy.since = past[0]
+    copy.assert_true()
+
+
+def test_runs_outside_the_span_are_left_alone(copy: Copy, api: PrefectApi) -> None:
+    before = api.flow_run("RUNNING")
+    start = now()
+    inside = api.flow_run("RUNNING")
+    end = now()
+    api.flow_run(scheduled(now() + seconds(3600)))
+    report = fill(copy, start, end)
+    assert report.new["flow_runs"] == 1
+    assert copy.values("SELECT id FROM prefect.flow_runs") == [inside]
+    assert watermarks(copy) == {}
+    # the first load is still to come
+    copy.sync_and_compare()
+    assert before in copy.values("SELECT id FROM prefect.flow_runs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--start", "yesterday"], "is no date"),
+        (["--start", "2026-02-01", "--end", "2026-01-01"], "no time between"),
+        (["--start", "2026-02-01", "--resources", "flows"], "cannot be backfilled"),
+        (["--start", "2026-02-01", "--resources", "flow_run"], "there is no resource"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    copy: Copy, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLT_DATA_DIR", str(copy.folder / "dlt"))
+    assert main(["backfill", "--api-url", copy.url, "--database", str(copy.database), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_command_says_what_it_did(
+    copy: Copy, past: tuple[datetime, datetime], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLT_DATA_DIR", str(copy.folder / "dlt"))
+    options = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.folder / "other.duckdb")]
+    span = ["--start", past[0].isoformat(), "--end", past[1].isoformat()]
+    assert main(["backfill", *options, *span, "--resources", "flow_runs", "--newest-first"]) == 0
+    assert f"flow_runs    {FLOW_RUNS}   {FLOW_RUNS}" in capsys.readouterr().out
+    assert main(["backfill", *options, *span, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["new"]["task_runs"] == FLOW_RUNS
+
+
+def test_start_is_needed() -> None:
+    with pytest.raises(SystemExit):
+        main(["backfill"])
+
+
+def test_error_is_a_configuration_error(copy: Copy) -> None:
+    with pytest.raises(ConfigurationError):
+        fill(copy, now(), now() - seconds(1))

@@ -1,0 +1,123 @@
+"""Runs that the server no longer has: their rows and states stay, and a tombstone says why and since when."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import duckdb
+from conftest import Copy
+from prefect_api import PrefectApi, now, scheduled, seconds
+
+
+def tombstones(copy: Copy) -> dict[str, str]:
+    """Run id → reason."""
+    return dict(copy.values("SELECT [id, reason] FROM prefect.tombstones"))
+
+
+def states(copy: Copy, kind: str, run_id: str) -> list[str]:
+    one = kind.removesuffix("_runs")
+    sql = f"SELECT type FROM prefect.{one}_run_states WHERE {one}_run_id = '{run_id}' ORDER BY timestamp"
+    return copy.values(sql)
+
+
+def test_table_is_there_before_anything_is_deleted(copy: Copy, api: PrefectApi) -> None:
+    api.flow_run("RUNNING")
+    copy.sync_and_compare()
+    assert tombstones(copy) == {}
+
+
+def test_deleted_runs_keep_their_rows_and_states(copy: Copy, api: PrefectApi) -> None:
+    open_run, ended_run = api.flow_run("PENDING"), api.flow_run("PENDING")
+    task_run = api.task_run("RUNNING", flow_run_id=open_run)
+    api.complete_flow_run(ended_run)
+    copy.sync_and_compare()
+    for run_id in (open_run, ended_run):
+        api.call("DELETE", f"/flow_runs/{run_id}")
+    report = copy.sync_and_compare()
+    assert tombstones(copy) == dict.fromkeys((open_run, ended_run, task_run), "deleted")
+    assert report.new["tombstones"] == 3
+    assert states(copy, "flow_runs", ended_run) == ["PENDING", "RUNNING", "COMPLETED"]
+    assert states(copy, "task_runs", task_run) == ["RUNNING"]
+    noticed = copy.values("SELECT noticed_at FROM prefect.tombstones ORDER BY id")
+    # a run that is gone is not asked for again
+    assert copy.sync().requests <= report.requests
+    assert copy.values("SELECT noticed_at FROM prefect.tombstones ORDER BY id") == noticed
+
+
+def test_scheduled_runs_replaced_when_a_schedule_changes(copy: Copy, api: PrefectApi) -> None:
+    deployment = api.call(
+        "POST",
+        "/deployments/",
+        {
+            "flow_id": api.flow(),
+            "name": "replaced",
+            "schedules": [{"active": True, "schedule": {"interval": 7200}}],
+        },
+    )["id"]
+    runs = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "expected_start_time": {"before_": soon()}}}
+    first = wait_for_runs(api, runs, set())
+    copy.sync_and_compare()
+    [schedule] = api.call("GET", f"/deployments/{deployment}/schedules")
+    api.call("PATCH", f"/deployments/{deployment}/schedules/{schedule['id']}", {"schedule": {"interval": 10800}})
+    wait_for_runs(api, runs, first)
+    copy.sync_and_compare()
+    api.call("DELETE", f"/deployments/{deployment}")
+    copy.sync_and_compare()
+    assert first <= tombstones(copy).keys()
+    assert set(tombstones(copy).values()) == {"deleted"}
+    live = "SELECT count(*) FROM prefect.flow_runs AS r ANTI JOIN prefect.tombstones AS t ON t.id = r.id"
+    assert copy.values(live) == [len(api.runs("flow_runs", copy.since))]
+
+
+def soon() -> str:
+    return (now() + timedelta(hours=20)).isoformat()
+
+
+def wait_for_runs(api: PrefectApi, asked: dict[str, object], but: set[str]) -> set[str]:
+    """Ids of the runs that a schedule makes, when none of `but` is left."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = {run["id"] for run in api.call("POST", "/flow_runs/filter", asked)}
+        if found and not found & but:
+            return found
+        assert time.monotonic() < deadline, "the scheduler makes no runs"
+        time.sleep(0.5)
+
+
+def test_parent_link_of_a_subflow_stays_when_its_parent_is_deleted(copy: Copy, api: PrefectApi) -> None:
+    parent = api.flow_run("RUNNING")
+    wrapper = api.task_run("RUNNING", flow_run_id=parent)
+    child = api.flow_run("RUNNING", parent_task_run_id=wrapper)
+    copy.sync_and_compare()
+    api.call("DELETE", f"/flow_runs/{parent}")
+    assert api.call("GET", f"/flow_runs/{child}")["parent_task_run_id"] is None
+    api.set_flow_run(child, "COMPLETED")
+    for options in ({}, {"full": True}):
+        copy.sync(**options)
+        copy.assert_true()
+        link = copy.values(f"SELECT [parent_task_run_id, state_name] FROM prefect.flow_runs WHERE id = '{child}'")
+        assert link == [[wrapper, "Completed"]]
+
+
+def test_tombstone_of_a_run_that_is_back_is_removed(copy: Copy, api: PrefectApi) -> None:
+    run_id = api.flow_run("RUNNING")
+    gone = api.flow_run("RUNNING")
+    copy.sync_and_compare()
+    api.call("DELETE", f"/flow_runs/{gone}")
+    copy.sync()
+    with duckdb.connect(str(copy.database)) as warehouse:
+        # as if the server had been set back to a backup and then again to the present
+        warehouse.execute(f"UPDATE prefect.tombstones SET id = '{run_id}' WHERE id = '{gone}'")
+    for _ in range(2):
+        copy.sync()
+        assert tombstones(copy) == {gone: "deleted"}
+
+
+def test_scheduled_run_that_was_deleted_is_no_late_run(copy: Copy, api: PrefectApi) -> None:
+    run_id = api.flow_run(scheduled(now() + seconds(3600)))
+    copy.sync_and_compare()
+    copy.outlive_lookback()
+    api.call("DELETE", f"/flow_runs/{run_id}")
+    copy.sync_and_compare()
+    assert tombstones(copy) == {run_id: "deleted"}

@@ -1,0 +1,248 @@
+"""Verify finds what differs from a real server, whoever made it differ, and a repair makes the copy whole again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from conftest import Copy
+from fault_proxy import FaultProxy, Recorded, status
+from prefect_api import PrefectApi, as_state
+
+import prefect_runs_pipelines.verify
+from prefect_runs.client import Patience
+from prefect_runs.clock import as_utc
+from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.verify import VerifyReport
+
+AN_HOUR_BEFORE = "expected_start_time - INTERVAL 1 HOUR"
+
+
+def change(copy: Copy, *statements: str) -> None:
+    """Change the warehouse by hand."""
+    with duckdb.connect(str(copy.database)) as warehouse:
+        for sql in statements:
+            warehouse.execute(sql)
+
+
+def found(report: VerifyReport, pass_: int = 0) -> dict[str, str]:
+    """Run id → what differs."""
+    return {str(drift.run_id): drift.what for drift in report.passes[pass_].drifts}
+
+
+@pytest.fixture
+def runs(copy: Copy, api: PrefectApi) -> list[str]:
+    """Five flow runs and a task run that are loaded and whole."""
+    ids = [api.flow_run("RUNNING", name=f"run {number}") for number in range(5)]
+    for run_id in ids[:3]:
+        api.set_flow_run(run_id, "COMPLETED")
+    api.task_run("RUNNING", flow_run_id=ids[4])
+    # the ceiling is cut to whole seconds: what changed in the second before it counts as later
+    time.sleep(1.1)
+    copy.sync_and_compare()
+    return ids
+
+
+@pytest.mark.usefixtures("runs")
+def test_whole_copy_costs_a_few_requests(copy: Copy) -> None:
+    report = copy.verify()
+    assert report.whole
+    assert found(report) == {}
+    assert report.requests <= 8
+    assert [(table.server_runs, table.warehouse_runs) for table in report.passes[0].tables] == [(5, 5), (1, 1)]
+    sql = "SELECT [whole, swept, after_repair] FROM prefect.verifications WHERE resource = 'flow_runs'"
+    [written] = copy.values(sql)
+    assert written == [True, False, False]
+    assert report.passes[0].whole_up_to == as_utc(max(copy.values("SELECT window_end FROM prefect.syncs")))
+
+
+@pytest.mark.parametrize("sweep", [False, True], ids=["by counts", "by a sweep"])
+def test_rows_changed_by_hand_are_found_and_repaired(copy: Copy, runs: list[str], sweep: bool) -> None:
+    made_up = "00000000-0000-4000-8000-000000000001"
+    change(
+        copy,
+        f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'",
+        f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{runs[1]}'",
+        f"UPDATE prefect.flow_runs SET expected_start_time = {AN_HOUR_BEFORE} WHERE id = '{runs[2]}'",
+        f"INSERT INTO prefect.flow_runs SELECT * FROM prefect.flow_runs WHERE id = '{runs[3]}'",
+        f"INSERT INTO prefect.flow_runs SELECT * REPLACE ('{made_up}' AS id, 'x' AS _dlt_id) "
+        f"FROM prefect.flow_runs WHERE id = '{runs[4]}'",
+    )
+    report = copy.verify(repair=True, sweep=sweep)
+    assert found(report) == {
+        runs[0]: "missing",
+        runs[1]: "changed",
+        # outside the window that is compared it is missing inside
+        runs[2]: "missing",
+        runs[3]: "double",
+        made_up: "deleted",
+    }
+    assert found(report, 1) == {}
+    assert report.whole
+    assert report.requests <= 40
+    copy.assert_true()
+    assert copy.values("SELECT id FROM prefect.tombstones") == [made_up]
+    assert copy.values("SELECT whole FROM prefect.verifications WHERE resource = 'flow_runs' ORDER BY verified_at") == [
+        False,
+        True,
+    ]
+
+
+def test_run_moved_within_the_window_is_changed_and_not_gone(copy: Copy, runs: list[str]) -> None:
+    later = "expected_start_time + INTERVAL 5 HOUR"
+    change(copy, f"UPDATE prefect.flow_runs SET expected_start_time = {later} WHERE id = '{runs[0]}'")
+    report = copy.verify(repair=True)
+    assert found(report).keys() == {runs[0]}
+    assert report.whole
+    copy.assert_true()
+    assert copy.values("SELECT id FROM prefect.tombstones") == []
+
+
+def test_state_missing_from_the_history_is_fetched_again(copy: Copy, runs: list[str]) -> None:
+    change(copy, f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{runs[1]}'")
+    report = copy.verify(repair=True)
+    assert found(report) == {runs[1]: "without history"}
+    assert report.whole
+    copy.assert_true()
+
+
+def test_changes_after_the_last_sync_are_left_to_the_next(copy: Copy, api: PrefectApi, runs: list[str]) -> None:
+    new = api.flow_run("RUNNING")
+    api.set_flow_run(runs[4], "COMPLETED")
+    report = copy.verify()
+    assert found(report) == {new: "missing", runs[4]: "changed"}
+    assert all(drift.since_last_sync for drift in report.passes[0].drifts)
+    assert report.whole
+
+
+def test_edits_that_move_no_count_are_found_by_a_sweep(copy: Copy, api: PrefectApi, runs: list[str]) -> None:
+    pool = api.call("POST", "/work_pools/", {"name": uuid.uuid4().hex, "type": "process"})["name"]
+    api.call("POST", f"/work_pools/{pool}/queues/", {"name": "before"})
+    queue = {"work_pool_name": pool, "work_queue_name": "before"}
+    deployment = api.call("POST", "/deployments/", {"flow_id": api.flow(), "name": pool, **queue})["id"]
+    queued = api.call("POST", f"/deployments/{deployment}/create_flow_run", {"state": as_state("RUNNING")})["id"]
+    api.set_flow_run(queued, "COMPLETED")
+    copy.sync_and_compare()
+    for _ in range(2):
+        copy.outlive_lookback()
+    api.call("PATCH", f"/flow_runs/{runs[0]}", {"tags": ["found later"]})
+    api.call("PATCH", f"/flow_runs/{runs[1]}", {"name": "renamed"})
+    api.call("PATCH", f"/work_pools/{pool}/queues/before", {"name": "after"})
+    copy.sync()
+    assert copy.verify().whole
+    report = copy.verify(sweep=True)
+    assert not report.whole
+    columns = {drift.run_id: drift.columns for drift in report.passes[0].drifts}
+    assert columns == {
+        runs[0]: ("updated", "tags"),
+        runs[1]: ("updated", "name"),
+        # `updated` stood still
+        queued: ("work_queue_name",),
+    }
+    copy.verify(sweep=True, repair=True)
+    copy.assert_true()
+    assert copy.verify(sweep=True).whole
+
+
+def test_changed_state_behind_an_equal_count_is_found_by_a_sweep(copy: Copy, runs: list[str]) -> None:
+    change(
+        copy,
+        f"UPDATE prefect.flow_runs SET state_type = 'RUNNING', state_name = 'Running' WHERE id = '{runs[0]}'",
+        f"UPDATE prefect.flow_runs SET state_type = 'COMPLETED', state_name = 'Completed' WHERE id = '{runs[4]}'",
+        "UPDATE prefect.flow_runs SET expected_start_time = (SELECT min(expected_start_time) FROM prefect.flow_runs)",
+    )
+    report = copy.verify(sweep=True, repair=True)
+    assert found(report).keys() == set(runs)
+    assert report.whole
+    copy.assert_true()
+
+
+def test_old_runs_deleted_on_the_server_get_tombstones(copy: Copy, api: PrefectApi, runs: list[str]) -> None:
+    for _ in range(2):
+        copy.outlive_lookback()
+    api.call("DELETE", f"/flow_runs/{runs[0]}")
+    copy.sync()
+    assert copy.values("SELECT id FROM prefect.tombstones") == []
+    report = copy.verify(repair=True)
+    assert found(report) == {runs[0]: "deleted"}
+    assert report.whole
+    assert copy.values("SELECT [id, reason] FROM prefect.tombstones") == [[runs[0], "deleted"]]
+    copy.assert_true()
+    assert copy.verify().passes[0].tables[0].warehouse_runs == 4
+
+
+def test_server_that_fails_on_long_windows_is_asked_for_shorter_ones(
+    copy: Copy, server: LocalServer, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_runs_pipelines.verify, "PATIENCE", Patience(seconds=5, attempts=1))
+
+    def too_long(request: Recorded) -> bool:
+        span = as_utc(request.body["history_end"]) - as_utc(request.body["history_start"])
+        return span > timedelta(hours=7)
+
+    change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
+    with FaultProxy(server.url) as proxy:
+        copy.url = proxy.url
+        proxy.inject(status(503), path="/flow_runs/history", when=too_long, times=1_000)
+        report = copy.verify()
+        refused = [request for request in proxy.requests if request.status == 503]
+    assert found(report) == {runs[0]: "missing"}
+    # the length that failed is not tried again
+    assert len(refused) <= 3
+    assert report.passes[0].tables[0].server_runs == 5
+
+
+def test_filtered_copy_is_compared_with_the_runs_that_it_asks_for(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__TAGS_ANY", '["mine"]')
+    tagged, left = (api.flow_run("RUNNING", tags=["mine"]) for _ in range(2))
+    api.flow_run("RUNNING")
+    copy.sync()
+    assert set(copy.values("SELECT id FROM prefect.flow_runs")) == {tagged, left}
+    api.call("PATCH", f"/flow_runs/{left}", {"tags": []})
+    copy.sync()
+    # it left the filter, and is on the server all the same
+    assert found(copy.verify()) == {}
+    api.call("DELETE", f"/flow_runs/{tagged}")
+    assert found(copy.verify()) == {tagged: "deleted"}
+
+
+class TestCommand:
+    def run(self, copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
+        start = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "DLT_DATA_DIR": str(copy.folder),
+            "HOME": str(copy.folder),
+            "SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat(),
+        }
+        command = [Path(sys.executable).parent / "prefect-runs", "verify", *start, *arguments]
+        return subprocess.run(command, env=environment, cwd=copy.folder, capture_output=True, text=True, check=False)
+
+    def test_says_what_differs(self, copy: Copy, runs: list[str]) -> None:
+        change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
+        ended = self.run(copy)
+        assert ended.returncode == 5, ended.stderr
+        assert runs[0] in ended.stdout
+        assert "missing" in ended.stdout
+        assert "verify --repair" in ended.stdout
+        ended = self.run(copy, "--repair", "--json")
+        assert ended.returncode == 0, ended.stderr
+        report: dict[str, Any] = json.loads(ended.stdout)
+        assert report["whole"]
+        assert report["whole_up_to"]
+        assert report["passes"][0]["tables"][0]["drifts"][0]["run_id"] == runs[0]
+
+    def test_needs_a_first_load(self, copy: Copy) -> None:
+        ended = self.run(copy)
+        assert ended.returncode == 2
+        assert "prefect-runs sync" in ended.stderr
