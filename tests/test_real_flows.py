@@ -233,7 +233,7 @@ ODD_PARAMETERS: dict[str, dict[str, Any]] = {
     "nested": {"list": [[1, [2, {"b": [None, [], {}]}]], {}], "deep": json.loads("[" * 200 + "]" * 200), "null": None},
     "json_in_text": {"object": '{"a": 1}', "number": "1", "null": "null", "quoted": '"x"'},
     # a server answers 500 to every list with a run that has a greater integer
-    "numbers": {"floats": [1e308, -1e308, 5e-324, 0.1, 1.0, -0.0, 1e22], "ints": [2**64 - 1, -(2**63), 0, True]},
+    "numbers": {"floats": [5e-324, 0.1, 1.0], "ints": [2**64 - 1, -(2**63), 0, True]},
     "time": {"iso": "2026-01-01T00:00:00Z", "date": "2026-01-01", "uuid": "00000000-0000-0000-0000-000000000000"},
     "list": {"values": list(range(5000))},
     # the largest that a server takes since 3.6.25
@@ -242,12 +242,25 @@ ODD_PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def test_odd_parameters(copy: Copy, api: PrefectApi) -> None:
-    runs = {name: api.flow_run("RUNNING", parameters=parameters) for name, parameters in ODD_PARAMETERS.items()}
+    compare_parameters(copy, api, ODD_PARAMETERS)
+
+
+@pytest.mark.skipif(
+    DATABASE == "postgresql",
+    reason="PostgreSQL gives -0.0 back as 0.0 and 1e22 as an integer, with which a server answers 500 to every list",
+)
+def test_floats_that_postgresql_changes(copy: Copy, api: PrefectApi) -> None:
+    compare_parameters(copy, api, {"floats": {"floats": [1e308, -1e308, -0.0, 1e22]}})
+
+
+def compare_parameters(copy: Copy, api: PrefectApi, odd: dict[str, dict[str, Any]]) -> None:
+    """Copy runs that have these parameters, and compare them to the letter."""
+    runs = {name: api.flow_run("RUNNING", parameters=parameters) for name, parameters in odd.items()}
     copy.sync_and_compare()
     for name, run_id in runs.items():
         loaded = copy.values(f"SELECT parameters FROM prefect.flow_runs WHERE id = '{run_id}'")[0]
         # as text, for Python takes 1, 1.0 and True as equal
-        assert written(json.loads(loaded)) == written(ODD_PARAMETERS[name]), name
+        assert written(json.loads(loaded)) == written(odd[name]), name
 
 
 def written(value: Any) -> str:
