@@ -67,8 +67,7 @@ def backfill(options: SyncOptions, how: BackfillOptions, progress: Collector | N
     """
     started = time.monotonic()
     resources = _resources(options.resources)
-    with explained():
-        target = Target(options, progress)
+    with explained(), Target(options, progress) as target:
         target.restore()
         unfinished_end = _unfinished_end(dict(target.pipeline.state), how)
         end = unfinished_end or how.end or datetime.now(UTC)

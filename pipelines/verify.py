@@ -234,4 +234,6 @@ def verify(options: SyncOptions, how: VerifyOptions) -> VerifyReport:
         PrefectRunsError: see `prefect_runs.exceptions`; with nothing loaded yet, `ConfigurationError`.
     """
     with explained():
-        return Verifier(options, how).run()
+        verifier = Verifier(options, how)
+        with verifier.target:
+            return verifier.run()

@@ -138,7 +138,7 @@ def test_crash(copy: Copy, api: PrefectApi) -> None:
 
 
 def test_late_run(copy: Copy, api: PrefectApi) -> None:
-    run_id = api.flow_run(scheduled(now() + seconds(10)))
+    run_id = api.flow_run(scheduled(now() + seconds(15)))
     copy.sync_and_compare()
     api.wait("flow_runs", run_id, "Late")
     copy.sync_and_compare()
@@ -156,9 +156,10 @@ def test_far_future_scheduled_run_next_to_an_ad_hoc_one(copy: Copy, api: Prefect
 
 
 def test_scheduled_run_is_loaded_when_it_comes_within_the_horizon(copy: Copy, api: PrefectApi) -> None:
-    horizon = seconds(10)
+    # long enough that the run is not marked late before it was compared, however busy the machine
+    horizon = seconds(40)
     copy.settings["horizon_hours"] = horizon / seconds(3600)
-    due = now() + 2 * horizon
+    due = now() + horizon + seconds(10)
     run_id = api.flow_run(scheduled(due))
     copy.sync()
     count = f"SELECT count(*) FROM prefect.flow_runs WHERE id = '{run_id}'"

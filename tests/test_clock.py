@@ -8,7 +8,7 @@ from typing import Any
 import pendulum
 import pytest
 
-from prefect_runs.clock import as_utc, floor, from_http_date, parse, text
+from prefect_runs.clock import as_utc, floor, from_http_date, parse, server_time, text
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -71,3 +71,11 @@ def test_the_date_header() -> None:
 )
 def test_floor(time: datetime, step: timedelta, floored: datetime) -> None:
     assert floor(time, step) == floored
+
+
+def test_the_servers_time_is_never_ahead_of_a_clock_here() -> None:
+    for minutes in (1, 60, 11 * 60):
+        here = NOON - timedelta(minutes=minutes)
+        assert server_time(NOON, here) == here
+    for hours in (0, 1, 100, -12, -100_000):
+        assert server_time(NOON, NOON + timedelta(hours=hours)) == NOON

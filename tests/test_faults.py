@@ -85,7 +85,7 @@ def chance() -> random.Random:
 
 
 class TestManyFaultsAtRandom:
-    ROUNDS = 8
+    ROUNDS = 6
 
     @pytest.mark.usefixtures("impatient")
     def test_syncs_in_bad_weather(
@@ -117,7 +117,7 @@ class TestManyFaultsAtRandom:
         proxy.clear()
         copy.sync_and_compare()
         assert unsound(copy.database) == []
-        assert hit.total() > 50
+        assert hit.total() > 30
         assert len(hit) > 8
 
     def change(self, api: PrefectApi, chance: random.Random, running: list[str]) -> None:
@@ -228,14 +228,14 @@ class TestServersClockIsOff:
         copy.url = proxy.url
         proxy.inject(dated(hours * HOUR), times=None)
         runs: list[str] = []
-        for number in range(4):
+        for number in range(3):
             for run_id in runs:
                 api.set_flow_run(run_id, "COMPLETED")
             runs = [api.flow_run("RUNNING")]
             # begun and ended between two syncs: only the read of what ended brings it
             api.task_run("COMPLETED", flow_run_id=api.flow_run("COMPLETED"))
             copy.sync_and_compare()
-            if number == 2:
+            if number == 1:
                 proxy.clear()
         assert sum(request.fault == "dated" for request in proxy.requests) > 20
 

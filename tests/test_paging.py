@@ -390,6 +390,16 @@ def test_a_list_that_moves_without_end_is_given_up() -> None:
         list(overlapping(read))
 
 
+@pytest.mark.parametrize("key", [ENDED, EXPECTED], ids=lambda key: key.column)
+def test_a_cache_that_answers_one_page_to_all_requests_is_refused(key: Key) -> None:
+    list_ = MovingList(1, key, rows=30, page=5, times=10**9, moves=0)
+    first = list_.read(key.sort, {key.column: {}}, 0)
+    with pytest.raises(ServerUnavailable, match="cache in front"):
+        list(keyset(lambda sort, own, offset: first, key, START, None))
+    with pytest.raises(ServerUnavailable, match="faster than it could be paged"):
+        list(overlapping(lambda offset: first))
+
+
 def test_counted_windows_of_a_moving_table_hold_every_row() -> None:
     for seed in range(300):
         chance = random.Random(seed)

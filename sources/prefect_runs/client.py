@@ -19,7 +19,7 @@ from dlt.sources.helpers.rest_client.client import RESTClient
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from .clock import from_http_date
+from .clock import from_http_date, server_time
 from .credentials import Connection
 from .exceptions import AccessRefused, ConfigurationError, NotFound, ServerFailed, ServerUnavailable, UnexpectedReply
 from .pace import Pace
@@ -79,7 +79,7 @@ class PrefectClient:
         self.connections = connections
         self.page_size = page_size
         self.clock: datetime | None = None
-        """The server's time at its last reply (UTC), from the `Date` header."""
+        """The server's time at its last reply (UTC), from the `Date` header; see `clock.server_time`."""
         self._adapter = CountingAdapter(Pace(requests_per_minute), connections)
         self._runtime = resolve_configuration(RuntimeConfiguration())
         if patience:
@@ -205,7 +205,7 @@ class PrefectClient:
                 f"{method} {self._url(path)} got no answer: {self._reason(error)}. Is the server up, and the URL right?"
             ) from None
         if "Date" in response.headers:
-            self.clock = from_http_date(response.headers["Date"])
+            self.clock = server_time(from_http_date(response.headers["Date"]), datetime.now(UTC))
         elif self.clock is None:
             self.clock = datetime.now(UTC)
         return response

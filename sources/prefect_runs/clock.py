@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 MICROSECOND = timedelta(microseconds=1)
+# a machine that is further behind than this has no clock that was ever set
+NOT_A_CLOCK = timedelta(hours=12)
 
 
 def parse(text: str) -> datetime:
@@ -38,6 +40,15 @@ def text(time: datetime) -> str:
 def from_http_date(header: str) -> datetime:
     """The time of a `Date` header, which is cut to whole seconds and so never ahead of the server."""
     return parsedate_to_datetime(header).astimezone(UTC)
+
+
+def server_time(date: datetime, here: datetime) -> datetime:
+    """The time that a server's `Date` stands for, or this machine's where that is up to half a day earlier.
+
+    A sync that takes its time from a clock that is behind reads more than it must; with one that is ahead of what
+    the server writes into its rows it would pass changes over.
+    """
+    return here if date - NOT_A_CLOCK < here < date else date
 
 
 def floor(time: datetime, step: timedelta) -> datetime:

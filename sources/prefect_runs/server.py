@@ -117,7 +117,7 @@ class Server:
 
     def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
-        whole = RunReader(self.client, KINDS[runs], RunFilters(), _numbers(self.version))
+        whole = self._reader(runs).unfiltered
 
         def reason(ended: datetime | None) -> Reason:
             return self.retention.reason(ended, self.ceiling)

@@ -261,6 +261,8 @@ class Verify:
         ends = self.holdings.ends(self.table, [run.id for run in held])
         for run in held:
             copy = elsewhere.get(run.id)
+            if run.id in self.whole.unreadable:
+                continue
             if copy is None:
                 yield self._drift(interval, self._reason(ends.get(run.id)), None, run)
             elif columns := _columns_that_differ(copy, run):
