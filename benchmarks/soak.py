@@ -41,13 +41,14 @@ from soak_syncs import Syncs
 from soundness import unsound
 
 from prefect_runs.clock import as_utc
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer
+from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer
 
 HORIZON = timedelta(hours=24)
 FLOWS = Path(__file__).with_name("soak_flows.py")
 # a server that does at once what others do after minutes; nothing about its answers differs
 IMPATIENT = {
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "2",
+    # a duration, not a number: older servers refuse to start with one
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "PT2S",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "2",
@@ -74,7 +75,7 @@ class SoakOptions:
     minutes: float = 15.0
     seed: int = 0
     version: str = DEFAULT_VERSION
-    database: str = "sqlite"
+    database: Database = "sqlite"
     lookback_seconds: float = 20.0
     syncs: int = 10
 
@@ -160,10 +161,7 @@ def soak(options: SoakOptions, folder: Path, tell: Callable[[str], object] = lam
 
 
 def _server(options: SoakOptions) -> LocalServer:
-    # the one place that knows which servers there are
-    if options.database != "sqlite":
-        raise NotImplementedError(options.database)
-    return LocalServer(options.version, settings=IMPATIENT)
+    return LocalServer(options.version, settings=IMPATIENT, database=options.database)
 
 
 class _Soak:
