@@ -12,12 +12,16 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from prefect_runs import Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
+from prefect_runs.read_ahead import batches
 from prefect_runs.tables import LINKS, TABLES
 from prefect_runs.windows import Window
 
 from .failures import patiently
 
 Answer = list[tuple[Any, ...]]
+
+# ids in one statement: databases take no more than some thousands
+IDS_ASKED = 1_000
 
 TABLE_NAMES = [*TABLES, *(f"{table.name}__{child}" for table in TABLES.values() for child in table.children)]
 
@@ -135,9 +139,11 @@ class Warehouse:
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
     def _with_ids(self, sql: str, ids: Collection[str]) -> Answer:
-        if not ids:
-            return []
-        return self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(ids))), *ids)
+        return [
+            row
+            for batch in batches(ids, IDS_ASKED)
+            for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *batch)
+        ]
 
     def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[Answer]:
         # before the first load there is no schema, and so no dataset to ask; opening one costs 40 ms each time

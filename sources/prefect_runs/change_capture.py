@@ -39,6 +39,8 @@ TORN_REMEMBERED = timedelta(days=1)
 LATE = timedelta(days=1)
 
 
+# how the gap of an unfinished first load begins
+UNFINISHED = "the first load came to"
 # a longer message is not kept in memory until the state's turn comes
 LONGEST_MESSAGE = 10_000
 
@@ -177,7 +179,6 @@ class ChangeCapture:
 
     def _finish(self, plan: Plan, outcome: Outcome, cursor: Cursor, state: State) -> None:
         if plan.selected:
-            state.pop("backfill", None)
             state.update(outcome.remembered)
             return
         for key in ("snapshot", "events", "torn"):
@@ -218,7 +219,7 @@ class ChangeCapture:
                 yield _sift(rows, outcome, news)
         else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
-            self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(rest.start)}; sync again to go on")
+            self._tally.gap(f"{self.reader.kind.name}: {UNFINISHED} {text(rest.start)}; sync again to go on")
 
     def _selected(self, plan: Plan, selection: Selection, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         rest = plan.window
@@ -226,7 +227,7 @@ class ChangeCapture:
             yield _sift(rows, outcome, news)
             assert rest is not None
             rest = Window(rest.start, window.start) if selection.newest_first else Window(window.end, rest.end)
-        if rest and not rest.empty:
+        if rest:
             outcome.remembered["backfill"] = selection.state(rest)
         yield from self._read_back(selection.ids, outcome, news)
 
@@ -269,11 +270,13 @@ class ChangeCapture:
         for event in outcome.events:
             latest[event.run_id] = max(event.occurred, latest.get(event.run_id, event.occurred))
         behind = [run_id for run_id, occurred in latest.items() if news.is_behind(run_id, occurred)]
+        answered: set[str] = set()
         for rows in self._read(self.reader.by_ids(behind)):
+            answered.update(row["id"] for row in rows)
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
         # a run that is still behind its event was not recorded yet: its events are read again by the next sync
         late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
-        outside, deleted = self._out_of_reach(late, latest)
+        outside, deleted = self._out_of_reach(late - answered, latest)
         unresolved = late - outside - deleted
         if self.known:
             loaded = self.known.present(self.reader.kind.name, deleted)
@@ -329,7 +332,8 @@ class ChangeCapture:
             self._tally.warn(warning)
         lost = retention.lost(since, ceiling)
         if lost:
-            self._tally.lost = lost
+            before = self._tally.lost or lost
+            self._tally.lost = Window(min(before.start, lost.start), max(before.end, lost.end))
             self._tally.gap(
                 f"runs that ended between {text(lost.start)} and {text(lost.end)} may be lost: the server keeps them "
                 f"{(ceiling - lost.end).days} days; what it still has was read"

@@ -10,7 +10,7 @@ from itertools import chain
 
 from .client import PrefectClient
 from .clock import parse, text
-from .exceptions import UnexpectedReply
+from .exceptions import ServerFailed, UnexpectedReply
 from .filters import body, wanted_state_types
 from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
@@ -158,7 +158,12 @@ class RunReader:
     @cached_property
     def oldest(self) -> datetime | None:
         """The expected start of the oldest run when first asked, or None where there is no run."""
-        rows = self._read_page(EXPECTED.sort, {"expected_start_time": {}}, 0, limit=1).rows
+        whole: Body = {"expected_start_time": {}}
+        try:
+            rows = self._read_page(EXPECTED.sort, whole, 0, limit=1).rows
+        except ServerFailed:
+            # the oldest itself cannot be read: the oldest that can
+            rows = self._read_page(EXPECTED.sort, whole, 0).rows
         return parse(rows[0]["expected_start_time"]) if rows else None
 
     def by_ids(self, ids: Iterable[str]) -> Iterator[list[Row]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from .change_capture import ChangeCapture
@@ -126,10 +126,12 @@ class Server:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
         whole = self._reader(runs).unfiltered
 
+        open_from = watermark - timedelta(days=self._settings.in_flight_days)
+
         def reason(ended: datetime | None) -> Reason:
             return self.retention.reason(ended, self.ceiling)
 
-        return Verify(self._reader(runs), whole, holdings, watermark, reason)
+        return Verify(self._reader(runs), whole, holdings, watermark, open_from, reason)
 
     @contextmanager
     def reading(self, resource: str) -> Iterator[None]:
