@@ -209,8 +209,8 @@ def assert_schema(pipeline: dlt.Pipeline) -> None:
                 assert seen.get("timezone", True), f"{name}.{column.name} has no time zone"
         keys = {column for column, hints in table["columns"].items() if hints.get("primary_key")}
         merged = {column for column, hints in table["columns"].items() if hints.get("merge_key")}
-        if wanted.key == ("id",):
-            assert keys == {"id"}
+        if "id" in wanted.key:
+            assert keys == set(wanted.key)
             assert table["write_disposition"] == "merge"
         elif wanted.key:
             assert merged == set(wanted.key)
