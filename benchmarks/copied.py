@@ -61,6 +61,13 @@ class Copy:
             counts = [warehouse.execute(f"SELECT count(*) FROM prefect.{table}").fetchone() for table in tables]
         return sum(count[0] for count in counts if count)
 
+    @property
+    def state_bytes(self) -> int:
+        """Size of the largest pipeline state that the destination keeps: compressed text."""
+        with duckdb.connect(str(self.database), read_only=True) as warehouse:
+            sql = "SELECT max(length(state)) FROM prefect._dlt_pipeline_state"
+            return int((warehouse.execute(sql).fetchone() or (0,))[0])
+
     def remove(self) -> None:
         """Remove both folders."""
         shutil.rmtree(self.folder, ignore_errors=True)
