@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,8 @@ def main() -> None:
     parser.add_argument("--rivals", action=argparse.BooleanOptionalAction, default=True, help="rivals too")
     parser.add_argument("--write-docs", action="store_true", help=f"write {DOCS.relative_to(HERE.parent)}")
     asked = parser.parse_args()
+    # else the server would outlive a benchmark that is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     measured_servers = [measure(asked, times) for times in ((1, 10) if asked.tenfold else (1,))]
     intro = INTRO.format(
         prefect=DEFAULT_VERSION, days=DAYS, flow_changes=asked.flow_runs // 100, task_changes=asked.task_runs // 100
