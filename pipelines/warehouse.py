@@ -50,7 +50,8 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         rows = self.of_workspace(
             f"SELECT id FROM {{{table}}} AS run "
-            "WHERE (end_time >= %s OR end_time IS NULL AND expected_start_time >= %s AND expected_start_time < %s) "
+            "WHERE (end_time >= %s OR end_time IS NULL AND expected_start_time >= %s "
+            "AND (expected_start_time < %s OR state_type <> 'SCHEDULED')) "
             f"AND {self.live(table)}",
             since,
             open_window.start,

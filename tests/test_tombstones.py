@@ -131,3 +131,16 @@ def test_scheduled_run_that_was_deleted_is_no_late_run(copy: Copy, api: PrefectA
     api.call("DELETE", f"/flow_runs/{run_id}")
     copy.sync_and_compare()
     assert tombstones(copy) == {run_id: "deleted"}
+
+
+def test_run_that_was_started_long_before_it_was_due_is_followed(copy: Copy, api: PrefectApi) -> None:
+    copy.settings["horizon_hours"] = 1
+    pending, gone = (api.flow_run(scheduled(now() + seconds(72 * 3600))) for _ in range(2))
+    for run_id in (pending, gone):
+        api.set_flow_run(run_id, "PENDING", force=True)
+    copy.sync_and_compare()
+    for _ in range(2):
+        copy.outlive_lookback()
+    api.call("DELETE", f"/flow_runs/{gone}")
+    copy.sync_and_compare()
+    assert tombstones(copy) == {gone: "deleted"}

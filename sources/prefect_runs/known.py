@@ -32,6 +32,8 @@ class Known(Protocol):
         """Live runs that the reads of a sync bring if they are as the warehouse has them.
 
         That is: those that ended at `since` or later, and those without an end that are expected in `open_window`.
+        Also those expected after it that do not wait for their time, if any: no read brings them, and they are read
+        by id.
         """
         ...
 
