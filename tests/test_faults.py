@@ -297,12 +297,15 @@ class TestClientsClockIsOff:
     """A run's times are those of the machine that it ran on."""
 
     @pytest.fixture
-    def flow_run_id(self, copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> str:
+    def flow_run_id(self, copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         name = f"skewed {uuid.uuid4()}"
         # other tests' runs of the last hours are none of this one's business
         monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES", f'["{name}"]')
         copy.since -= 2 * HOUR
-        return api.flow_run("RUNNING", flow_id=api.flow(name))
+        run_id = api.flow_run("RUNNING", flow_id=api.flow(name))
+        yield run_id
+        # its task runs go with it, of which those of the future would belong to every later test
+        api.call("DELETE", f"/flow_runs/{run_id}")
 
     def states(self, copy: Copy) -> list[str]:
         return copy.values("SELECT state_type FROM prefect.task_runs")
