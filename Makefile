@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test bench clean
+.PHONY: demo test matrix bench soak clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -23,8 +23,15 @@ test: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS)
 
+matrix: $(VENV)/ready
+	$(BIN)/python benchmarks/matrix.py
+
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench_sync.py
+
+# MINUTES of load and, to have a failure again, its SEED
+soak: $(VENV)/ready
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import requests
 
+from .environments import environment_python
+from .local_postgresql import LocalPostgresql
+
 DEFAULT_VERSION = "3.8.8"
-CONSTRAINTS = Path(__file__).parent / "servers"
 START_SECONDS = 120.0
+
+Database = Literal["sqlite", "postgresql"]
 
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -34,42 +37,9 @@ QUIET = {
 }
 
 
-def environments_dir() -> Path:
-    """Where server environments are kept between runs: ``$PREFECT_RUNS_CACHE`` or the user's cache folder."""
-    cache = os.environ.get("PREFECT_RUNS_CACHE")
-    if cache:
-        return Path(cache)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefect-runs"
-
-
 def server_python(version: str = DEFAULT_VERSION) -> Path:
-    """The Python of an environment that holds ``prefect==version``; made on the first call (about a minute).
-
-    It holds the versions that ``servers/`` pins; other pins are another environment. A killed install leaves
-    none behind that looks whole, and two processes that want the same one make it once.
-    """
-    constraints = CONSTRAINTS / f"prefect-{version}.txt"
-    digest = hashlib.sha256(constraints.read_bytes()).hexdigest()[:6]
-    home = environments_dir() / f"server-{version}-py{sys.version_info.major}{sys.version_info.minor}-{digest}"
-    python = home / "bin" / "python"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_name(f"{home.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "complete").exists():
-            _install(version, constraints, home, python)
-    return python
-
-
-def _install(version: str, constraints: Path, home: Path, python: Path) -> None:
-    print(f"installing a Prefect {version} server into {home} (once) …", file=sys.stderr, flush=True)
-    shutil.rmtree(home, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    command = [*pip, f"prefect=={version}", "-c", str(constraints)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise RuntimeError(f"pip could not install a Prefect {version} server:\n{result.stderr[-2000:]}")
-    (home / "complete").touch()
+    """The Python of an environment that holds ``prefect==version``; made on the first call (about a minute)."""
+    return environment_python(f"server-{version}", f"prefect=={version}", f"prefect-{version}")
 
 
 def empty_database(version: str = DEFAULT_VERSION) -> Path:
@@ -85,10 +55,15 @@ def empty_database(version: str = DEFAULT_VERSION) -> Path:
         if not database.exists():
             with tempfile.TemporaryDirectory(dir=home) as folder:
                 environment = {**_without_prefect(os.environ), **QUIET, "PREFECT_HOME": folder}
-                command = [str(python), "-m", "prefect", "server", "database", "upgrade", "--yes"]
+                command = [_prefect(python), "server", "database", "upgrade", "--yes"]
                 subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
                 (Path(folder) / "prefect.db").rename(database)
     return database
+
+
+def _prefect(python: Path) -> str:
+    # not `python -m prefect`, which 3.0 does not know
+    return str(python.with_name("prefect"))
 
 
 def _without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
@@ -103,12 +78,20 @@ def free_port() -> int:
 
 
 class LocalServer:
-    """A running Prefect server: ``url`` (ends in ``/api``), ``home`` (its PREFECT_HOME), ``python``."""
+    """A running Prefect server: ``url`` (ends in ``/api``), ``home`` (its PREFECT_HOME), ``python``.
+
+    Its database is in its home too: SQLite's file `prefect.db`, or a PostgreSQL of its own that runs while it runs.
+    """
 
     def __init__(
-        self, version: str = DEFAULT_VERSION, home: Path | None = None, settings: Mapping[str, str] | None = None
+        self,
+        version: str = DEFAULT_VERSION,
+        home: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        database: Database = "sqlite",
     ) -> None:
         self.version = version
+        self.database = database
         self.python = server_python(version)
         self._own_home = home is None
         self.home = home or Path(tempfile.mkdtemp(prefix="prefect-home-"))
@@ -116,6 +99,8 @@ class LocalServer:
         self.url = f"http://127.0.0.1:{self.port}/api"
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._postgresql = LocalPostgresql(self.home / "postgresql") if database == "postgresql" else None
+        self._database_url: dict[str, str] = {}
 
     def environment(self, **extra: str) -> dict[str, str]:
         """Variables with which a Prefect client process talks to this server and nothing else."""
@@ -123,17 +108,23 @@ class LocalServer:
             **_without_prefect(os.environ),
             **QUIET,
             "PREFECT_HOME": str(self.home),
+            # 3.4 keeps these in the user's own home whatever PREFECT_HOME says
+            "PREFECT_LOCAL_STORAGE_PATH": str(self.home / "storage"),
+            "PREFECT_MEMO_STORE_PATH": str(self.home / "memo_store.toml"),
             "PREFECT_API_URL": self.url,
+            **self._database_url,
             **self._settings,
             **extra,
         }
 
     def start(self) -> LocalServer:
         """Start the server and wait until it answers."""
-        if not (self.home / "prefect.db").exists():
+        if self._postgresql:
+            self._database_url = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": self._postgresql.start()}
+        elif not (self.home / "prefect.db").exists():
             shutil.copyfile(empty_database(self.version), self.home / "prefect.db")
         log = (self.home / "server.log").open("ab")
-        command = [str(self.python), "-m", "prefect", "server", "start", "--port", str(self.port), "--no-ui"]
+        command = [_prefect(self.python), "server", "start", "--port", str(self.port), "--no-ui"]
         self._process = subprocess.Popen(
             command,
             env=self.environment(),
@@ -160,17 +151,21 @@ class LocalServer:
         raise RuntimeError(f"the Prefect {self.version} server did not start; its log ends with:\n{tail}")
 
     def stop(self, kill: bool = False) -> None:
-        """Stop the server and everything it started; with ``kill``, at once."""
-        if self._process is None:
-            return
+        """Stop the server and everything it started; with ``kill``, at once. Its database is stopped orderly."""
+        if self._process is not None:
+            self._stop_server(self._process, kill)
+            self._process = None
+        if self._postgresql:
+            self._postgresql.stop()
+
+    def _stop_server(self, process: subprocess.Popen[bytes], kill: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
         try:
-            self._process.wait(timeout=20)
+            process.wait(timeout=20)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._process = None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run the server environment's Python with ``arguments`` against this server; output is captured."""
@@ -191,9 +186,11 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(version: str = DEFAULT_VERSION, settings: Mapping[str, str] | None = None) -> Iterator[LocalServer]:
+def local_server(
+    version: str = DEFAULT_VERSION, settings: Mapping[str, str] | None = None, database: Database = "sqlite"
+) -> Iterator[LocalServer]:
     """A server for the length of a ``with`` block, with a home of its own that is removed at the end."""
-    server = LocalServer(version, settings=settings)
+    server = LocalServer(version, settings=settings, database=database)
     try:
         yield server.start()
     finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 from prefect_api import PrefectApi, Row
@@ -15,28 +17,73 @@ from prefect_runs.tables import TABLES, Column, Table
 
 LINKS = ("parent_task_run_id", "deployment_id", "work_pool_id", "work_pool_name", "work_queue_id")
 RUN_IDS = ("flow_run_id", "task_run_id")
+STATES_OF = {"flow_runs": "flow_run_states", "task_runs": "task_run_states"}
+EVER, NEVER = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that differs between the server and the warehouse, and in words."""
+
+    table: str
+    id: str
+    run_id: str
+    what: Literal["missing", "stale", "double", "not on the server", "tombstone without a row"]
+    text: str
+    column: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+ServerRows = dict[str, list[Row]]
+"""Table → its rows as the server has them: runs, and states with the id of their run."""
 
 
 def differences(api: PrefectApi, database: Path, since: datetime) -> list[str]:
     """What differs between the server and the warehouse, in words; empty when nothing does."""
-    found: list[str] = []
-    with duckdb.connect(str(database), read_only=True) as warehouse:
-        for kind in ("flow_runs", "task_runs"):
-            one = kind.removesuffix("_runs")
-            runs = api.runs(kind, since)
-            loaded = _loaded(warehouse, TABLES[kind])
-            gone = {row["id"] for row in _rows(warehouse, "tombstones") if row["resource"] == kind}
-            found += [f"{kind}: {id_} has a tombstone without a row" for id_ in gone - loaded.keys()]
-            server = {row["id"]: row for row in runs}
-            live = {id_: _as_linked(row, server.get(id_, {})) for id_, row in loaded.items() if id_ not in gone}
-            found += _compare(kind, [_run(row) for row in runs], live)
-            histories = [_state(row, one, run["id"]) for run in runs for row in api.states(kind, run["id"])]
-            states = TABLES[f"{one}_run_states"]
-            live_states = {
-                id_: row for id_, row in _loaded(warehouse, states).items() if row[f"{one}_run_id"] not in gone
-            }
-            found += _compare(states.name, histories, live_states)
+    return [str(difference) for difference in compared(server_rows(api, since), database)]
+
+
+def server_rows(api: PrefectApi, since: datetime = EVER, ahead: datetime = NEVER) -> ServerRows:
+    """All runs expected since then and their states, less those that wait for a time from `ahead` on."""
+    found: ServerRows = {}
+    for kind, states in STATES_OF.items():
+        runs = [row for row in api.runs(kind, since) if not _waits(row, ahead)]
+        found[kind] = [_run(row) for row in runs]
+        found[states] = [_state(row, kind, run["id"]) for run in runs for row in api.states(kind, run["id"])]
     return found
+
+
+def compared(server: ServerRows, database: Path, ahead: datetime = NEVER) -> list[Difference]:
+    """What differs between the server's rows and the warehouse's; runs with a tombstone are to be gone there.
+
+    Runs of the warehouse that wait for a time from `ahead` on are left out: syncs do not follow those.
+    """
+    found: list[Difference] = []
+    with duckdb.connect(str(database), read_only=True) as warehouse:
+        for kind, states in STATES_OF.items():
+            loaded = _loaded(warehouse, TABLES[kind], found)
+            gone = {row["id"] for row in _rows(warehouse, "tombstones") if row["resource"] == kind}
+            for id_ in gone - loaded.keys():
+                text = f"{kind}: {id_} has a tombstone without a row"
+                found.append(Difference(kind, id_, id_, "tombstone without a row", text))
+            out = gone | {id_ for id_, row in loaded.items() if _waits(row, ahead)}
+            on_server = {row["id"]: row for row in server[kind]}
+            live = {id_: _as_linked(row, on_server.get(id_, {})) for id_, row in loaded.items() if id_ not in out}
+            found += _compare(kind, server[kind], live)
+            loaded_states = _loaded(warehouse, TABLES[states], found)
+            live_states = {id_: row for id_, row in loaded_states.items() if row[_run_column(kind)] not in out}
+            found += _compare(states, server[states], live_states)
+    return found
+
+
+def _waits(run: Row, ahead: datetime) -> bool:
+    return run["state_type"] == "SCHEDULED" and as_utc(run["expected_start_time"]) >= ahead
+
+
+def _run_column(table: str) -> str:
+    return f"{table.partition('_')[0]}_run_id"
 
 
 def _as_linked(copy: Row, server: Row) -> Row:
@@ -55,8 +102,8 @@ def _run(row: Row) -> Row:
     }
 
 
-def _state(row: Row, one: str, run_id: str) -> Row:
-    return {**row, f"{one}_run_id": run_id, "state_details": _details(row)}
+def _state(row: Row, kind: str, run_id: str) -> Row:
+    return {**row, _run_column(kind): run_id, "state_details": _details(row)}
 
 
 def _details(state: Row | None) -> Row | None:
@@ -67,29 +114,36 @@ def _details(state: Row | None) -> Row | None:
     return {**details, "state_id": state["id"]}
 
 
-def _compare(table: str, server: list[Row], loaded: dict[str, Row]) -> list[str]:
-    found = [f"{table}: {id_} is not on the server" for id_ in loaded.keys() - {row["id"] for row in server}]
+def _compare(table: str, server: list[Row], loaded: dict[str, Row]) -> list[Difference]:
+    run_column = "id" if table in STATES_OF else _run_column(table)
+    found = []
+    for id_ in loaded.keys() - {row["id"] for row in server}:
+        text = f"{table}: {id_} is not on the server"
+        found.append(Difference(table, id_, loaded[id_][run_column], "not on the server", text))
     for row in server:
         copy = loaded.get(row["id"])
         if copy is None:
-            found.append(f"{table}: {row['id']} ({row.get('state_name') or row.get('name')}) is missing")
+            text = f"{table}: {row['id']} ({row.get('state_name') or row.get('name')}) is missing"
+            found.append(Difference(table, row["id"], row[run_column], "missing", text))
             continue
-        found += _compare_row(f"{table}: {row['id']}", TABLES[table], row, copy)
+        for column, text in _compare_row(f"{table}: {row['id']}", TABLES[table], row, copy):
+            found.append(Difference(table, row["id"], row[run_column], "stale", text, column))
     return found
 
 
-def _compare_row(what: str, table: Table, row: Row, copy: Row) -> list[str]:
-    found = []
+def _compare_row(what: str, table: Table, row: Row, copy: Row) -> Iterator[tuple[str, str]]:
+    """Column, and how it differs in words."""
     for column in table.columns:
         if column.name == "workspace":
             continue
         server, loaded = _value(column, row.get(column.name)), _value(column, copy[column.name])
         if server != loaded:
-            found.append(f"{what}: {column.name} is {server!r} on the server, {loaded!r} in the warehouse")
+            yield column.name, f"{what}: {column.name} is {server!r} on the server, {loaded!r} in the warehouse"
     if "tags" in table.children and row["tags"] != copy["tags"]:
-        found.append(f"{what}: tags are {row['tags']} on the server, {copy['tags']} in the warehouse")
-    found += _compare_details(what, table.children["state_details"], row["state_details"], copy["state_details"])
-    return found
+        yield "tags", f"{what}: tags are {row['tags']} on the server, {copy['tags']} in the warehouse"
+    details = table.children["state_details"]
+    for text in _compare_details(what, details, row["state_details"], copy["state_details"]):
+        yield "state_details", text
 
 
 def _compare_details(what: str, table: Table, row: Row | None, copy: Row | None) -> list[str]:
@@ -114,12 +168,13 @@ def _value(column: Column, value: Any) -> Any:
     return value
 
 
-def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table) -> dict[str, Row]:
-    rows = _rows(warehouse, table.name)
+def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table, found: list[Difference]) -> dict[str, Row]:
+    """Rows by id, with their children; what is there twice is added to `found`."""
     loaded: dict[str, Row] = {}
     parents = {}
-    for row in rows:
-        assert row["id"] not in loaded, f"{table.name} has {row['id']} twice"
+    for row in _rows(warehouse, table.name):
+        if row["id"] in loaded:
+            found.append(_double(table.name, row, f"{table.name} has {row['id']} twice"))
         loaded[row["id"]] = {column.name: None for column in table.columns} | {**row, "tags": [], "state_details": None}
         parents[row["_dlt_id"]] = row["id"]
     for name in table.children:
@@ -129,9 +184,14 @@ def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table) -> dict[str, Row
             if name == "tags":
                 copy["tags"] = sorted([*copy["tags"], row["value"]])
             else:
-                assert copy["state_details"] is None, f"{child} has two rows for {copy['id']}"
+                if copy["state_details"] is not None:
+                    found.append(_double(table.name, copy, f"{child} has two rows for {copy['id']}"))
                 copy["state_details"] = row
     return loaded
+
+
+def _double(table: str, row: Row, text: str) -> Difference:
+    return Difference(table, row["id"], row["id" if table in STATES_OF else _run_column(table)], "double", text)
 
 
 def _rows(warehouse: duckdb.DuckDBPyConnection, table: str) -> list[Row]:

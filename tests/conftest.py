@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import work_units
@@ -15,14 +16,19 @@ from comparison import column_values, differences
 from fault_proxy import FaultProxy
 from prefect_api import PrefectApi, now, seconds
 
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer, local_server
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.sync import SyncReport, sync
 from prefect_runs_pipelines.verify import VerifyOptions, VerifyReport, verify
 
+# the server that the tests run against; `make matrix` runs them against several
+VERSION = os.environ.get("PREFECT_RUNS_TEST_SERVER", DEFAULT_VERSION)
+DATABASE = cast(Database, os.environ.get("PREFECT_RUNS_TEST_DATABASE", "sqlite"))
+
 # a server that does at once what others do after a while; nothing about its answers differs
 IMPATIENT = {
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "2",
+    # a duration, not a number: older servers refuse to start with one
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "PT2S",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
@@ -89,6 +95,15 @@ class Copy:
         return column_values(self.database, sql)
 
 
+def pytest_report_header() -> str:
+    return f"server: Prefect {VERSION} on {DATABASE}"
+
+
+def server_before(version: str) -> bool:
+    """Whether the server is older than `version`."""
+    return [int(number) for number in VERSION.split(".")] < [int(number) for number in version.split(".")]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> work_units.WorkUnits:
     return work_units.WorkUnits(config, log)
@@ -100,7 +115,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
-    with local_server(settings=IMPATIENT) as running:
+    with local_server(VERSION, IMPATIENT, DATABASE) as running:
         yield running
 
 

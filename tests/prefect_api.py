@@ -16,6 +16,10 @@ Row = dict[str, Any]
 PATIENCE_SECONDS = 150.0
 
 
+class Refused(AssertionError):
+    """The server answered something else than 2xx."""
+
+
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
@@ -41,7 +45,8 @@ class PrefectApi:
             if reply.status_code != 503:
                 break
             time.sleep(0.3)
-        assert reply.ok, f"{method} {path} {body}: {reply.status_code} {reply.text[:500]}"
+        if not reply.ok:
+            raise Refused(f"{method} {path} {body}: {reply.status_code} {reply.text[:500]}")
         return reply.json() if reply.content else None
 
     def flow(self, name: str = "tested") -> str:

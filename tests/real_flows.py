@@ -6,6 +6,7 @@
 the exit code is 0 unless the script itself is wrong.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 
+import prefect
 from prefect import flow, pause_flow_run, suspend_flow_run, task
 from prefect.cache_policies import INPUTS
 from prefect.client.orchestration import get_client
@@ -37,14 +39,18 @@ def double(number: int) -> int:
     return number * 2
 
 
-@task(retries=2, retry_delay_seconds=0.3)
+# 3.0 knows whole seconds only
+WHOLE_SECONDS = prefect.__version__.startswith("3.0.")
+
+
+@task(retries=2, retry_delay_seconds=1 if WHOLE_SECONDS else 0.3)
 def succeeds_at_the_third_attempt() -> int:
     if this_task_run.run_count < 3:
         raise ConnectionError("closed by the other side")
     return 3
 
 
-@task(retries=1, retry_delay_seconds=[0.2])
+@task(retries=1, retry_delay_seconds=[1 if WHOLE_SECONDS else 0.2])
 def fails_at_every_attempt() -> None:
     raise ValueError("wrong every time")
 
@@ -69,12 +75,13 @@ def cached_task(key: str):
     return running_id()
 
 
-@flow(retries=1, retry_delay_seconds=0.5)
+@flow(retries=1, retry_delay_seconds=1 if WHOLE_SECONDS else 0.5)
 def flow_retry():
     """Fails on its first attempt only."""
     double(1)
     if this_flow_run.run_count < 2:
-        raise TimeoutError("no answer in 30 s")
+        # no TimeoutError, which 3.4 takes for its own and does not retry
+        raise ConnectionError("no answer in 30 s")
     return running_id()
 
 
@@ -183,12 +190,17 @@ def suspended():
     return running_id()
 
 
+async def new_run_of_suspended() -> str:
+    # not with the sync client, which could not make deployments in 3.0
+    async with get_client() as client:
+        deployment = await client.create_deployment(flow_id=await client.create_flow(suspended), name="suspended")
+        return str((await client.create_flow_run_from_deployment(deployment)).id)
+
+
 def run_suspended(run_id: str = ""):
     """Run it as a worker does, claim it first, until it ends or waits. Only runs of a deployment can be suspended."""
+    run_id = run_id or asyncio.run(new_run_of_suspended())
     with get_client(sync_client=True) as client:
-        if not run_id:
-            deployment = client.create_deployment(flow_id=client.create_flow(suspended), name="suspended")
-            run_id = str(client.create_flow_run_from_deployment(deployment).id)
         client.set_flow_run_state(run_id, Pending())
         with contextlib.suppress(Pause):
             run_flow(suspended, flow_run=client.read_flow_run(run_id), return_type="state")

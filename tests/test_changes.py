@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Copy
+from conftest import Copy, server_before
 from prefect_api import PrefectApi, now, scheduled, seconds
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -217,4 +217,5 @@ def test_two_syncs_with_nothing_in_between_load_nothing(copy: Copy, api: Prefect
     report = copy.sync_and_compare()
     tables = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
     assert {report.new[table] + report.changed[table] for table in tables} == {0}
-    assert report.requests <= 13
+    # servers that cannot filter task runs by their end are asked for open ones twice: not started, and in flight
+    assert report.requests <= (14 if server_before("3.6.22") else 13)

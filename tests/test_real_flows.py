@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import IMPATIENT, Copy
+from conftest import DATABASE, IMPATIENT, VERSION, Copy
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
@@ -215,7 +215,7 @@ def test_flow_of_500_tasks_synced_all_the_while(copy: Copy, api: PrefectApi, ser
         of_flow = {"flow_runs": {"id": {"any_": [told(process)["result"]]}}}
     completed = {**of_flow, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     while api.call("POST", "/task_runs/count", completed) < 500:
-        assert now() - copy.since < timedelta(seconds=120), "the server does not record all task runs"
+        assert now() - copy.since < timedelta(seconds=600), "the server does not record all task runs"
         sync_for_a_second()
     api.wait_at_rest(copy.since)
     copy.sync_and_compare()
@@ -228,12 +228,12 @@ MARKS = [chr(code) for code in range(0xF026, 0xF02E)]
 
 ODD_PARAMETERS: dict[str, dict[str, Any]] = {
     "keys": {"a": 1, "A": 2, "id": "x", "my key": 3, "my.key": 4, "a__b": 5, "_dlt_id": "y", "": 6, "'\"\\": 7},
-    "text": {"é": "😀 \u0001\u001f\u007f\u2028 \\ ' \" \n\t", "empty": "", "zero": "a\u0000b"},
+    "text": {"é": "😀 \u0001\u001f\u007f\u2028 \\ ' \" \n\t", "empty": ""},
     "marks": {mark: [mark, f"{mark}1.5", {f"{mark} k": f"{mark}2020-01-01"}, f"{mark} prod"] for mark in MARKS},
     "nested": {"list": [[1, [2, {"b": [None, [], {}]}]], {}], "deep": json.loads("[" * 200 + "]" * 200), "null": None},
     "json_in_text": {"object": '{"a": 1}', "number": "1", "null": "null", "quoted": '"x"'},
     # a server answers 500 to every list with a run that has a greater integer
-    "numbers": {"floats": [1e308, -1e308, 5e-324, 0.1, 1.0, -0.0, 1e22], "ints": [2**64 - 1, -(2**63), 0, True]},
+    "numbers": {"floats": [5e-324, 0.1, 1.0], "ints": [2**64 - 1, -(2**63), 0, True]},
     "time": {"iso": "2026-01-01T00:00:00Z", "date": "2026-01-01", "uuid": "00000000-0000-0000-0000-000000000000"},
     "list": {"values": list(range(5000))},
     # the largest that a server takes since 3.6.25
@@ -242,12 +242,25 @@ ODD_PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def test_odd_parameters(copy: Copy, api: PrefectApi) -> None:
-    runs = {name: api.flow_run("RUNNING", parameters=parameters) for name, parameters in ODD_PARAMETERS.items()}
+    compare_parameters(copy, api, ODD_PARAMETERS)
+
+
+@pytest.mark.skipif(
+    DATABASE == "postgresql",
+    reason="PostgreSQL gives -0.0 back as 0.0 and 1e22 as an integer, with which a server answers 500 to every list",
+)
+def test_floats_that_postgresql_changes(copy: Copy, api: PrefectApi) -> None:
+    compare_parameters(copy, api, {"floats": {"floats": [1e308, -1e308, -0.0, 1e22]}})
+
+
+def compare_parameters(copy: Copy, api: PrefectApi, odd: dict[str, dict[str, Any]]) -> None:
+    """Copy runs that have these parameters, and compare them to the letter."""
+    runs = {name: api.flow_run("RUNNING", parameters=parameters) for name, parameters in odd.items()}
     copy.sync_and_compare()
     for name, run_id in runs.items():
         loaded = copy.values(f"SELECT parameters FROM prefect.flow_runs WHERE id = '{run_id}'")[0]
         # as text, for Python takes 1, 1.0 and True as equal
-        assert written(json.loads(loaded)) == written(ODD_PARAMETERS[name]), name
+        assert written(json.loads(loaded)) == written(odd[name]), name
 
 
 def written(value: Any) -> str:
@@ -256,10 +269,20 @@ def written(value: Any) -> str:
 
 
 def test_odd_texts(copy: Copy, api: PrefectApi) -> None:
-    texts = ["é😀", " padded ", "zero \u0000 inside", "\u0001", "'\"\\\n", *MARKS]
+    texts = ["é😀", " padded ", "\u0001", "'\"\\\n", *MARKS]
     for text in texts:
         api.flow_run({"type": "RUNNING", "name": text, "message": text}, name=text, tags=[text, text * 2])
     copy.sync_and_compare()
+
+
+@pytest.mark.skipif(DATABASE == "postgresql", reason="PostgreSQL stores no zero character")
+def test_zero_character(copy: Copy, api: PrefectApi) -> None:
+    text = "zero \u0000 inside"
+    run_id = api.flow_run({"type": "RUNNING", "name": text, "message": text}, parameters={"text": text}, tags=[text])
+    api.flow_run("RUNNING", name=text)
+    copy.sync_and_compare()
+    loaded = copy.values(f"SELECT parameters FROM prefect.flow_runs WHERE id = '{run_id}'")[0]
+    assert json.loads(loaded) == {"text": text}
 
 
 @pytest.mark.xfail(strict=True, reason="dlt reads such a text back as bytes")
@@ -281,8 +304,36 @@ def test_state_message_of_5_megabytes(copy: Copy, api: PrefectApi) -> None:
 def unhurried_server() -> Iterator[LocalServer]:
     """A server that writes its events every 5 seconds, as servers do."""
     settings = {name: value for name, value in IMPATIENT.items() if "EVENT_PERSISTER" not in name}
-    with local_server(settings=settings) as running:
+    with local_server(VERSION, settings, DATABASE) as running:
         yield running
+
+
+END_AN_HOUR_EARLIER = {
+    "sqlite": "UPDATE flow_run SET end_time = datetime(end_time, '-1 hour') || '.000000'",
+    "postgresql": "UPDATE flow_run SET end_time = end_time - interval '1 hour'",
+}
+
+# run by the Python of the server, which has the driver
+EXECUTE = """
+import asyncio, sys, asyncpg
+
+async def execute(url, sql):
+    connection = await asyncpg.connect(url)
+    await connection.execute(sql)
+    await connection.close()
+
+asyncio.run(execute(*sys.argv[1:]))
+"""
+
+
+def execute(server: LocalServer, sql: str) -> None:
+    """Change what the server stored past the server."""
+    if server.database == "postgresql":
+        url = server.environment()["PREFECT_SERVER_DATABASE_CONNECTION_URL"].replace("+asyncpg", "")
+        server.run("-c", EXECUTE, url, sql)
+        return
+    with sqlite3.connect(server.home / "prefect.db") as database:
+        database.execute(sql)
 
 
 def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server: LocalServer, tmp_path: Path) -> None:
@@ -291,8 +342,7 @@ def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server:
     run_id = api.flow_run("RUNNING")
     api.set_flow_run(run_id, "FAILED")
     # an hour ago, so that only its event tells of the change
-    with sqlite3.connect(unhurried_server.home / "prefect.db") as database:
-        database.execute("UPDATE flow_run SET end_time = datetime(end_time, '-1 hour') || '.000000'")
+    execute(unhurried_server, END_AN_HOUR_EARLIER[DATABASE])
     copy.sync_and_compare()
     body = {"state": {"type": "COMPLETED", "name": "Fixed by hand"}, "force": True}
     api.call("POST", f"/flow_runs/{run_id}/set_state", body)

@@ -1,0 +1,54 @@
+"""Virtual environments of what the connector never imports: Prefect servers, PostgreSQL. Made once, kept in a cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CONSTRAINTS = Path(__file__).parent / "servers"
+
+
+def environments_dir() -> Path:
+    """Where environments are kept between runs: ``$PREFECT_RUNS_CACHE`` or the user's cache folder."""
+    cache = os.environ.get("PREFECT_RUNS_CACHE")
+    if cache:
+        return Path(cache)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefect-runs"
+
+
+def environment_python(label: str, requirement: str, pins: str) -> Path:
+    """The Python of an environment that holds `requirement` with the versions of ``servers/<pins>.txt``.
+
+    It is made on the first call (about a minute). Other pins are another environment. A killed install leaves none
+    behind that looks whole, and two processes that want the same one make it once.
+    """
+    constraints = CONSTRAINTS / f"{pins}.txt"
+    if not constraints.exists():
+        known = ", ".join(sorted(path.stem for path in CONSTRAINTS.glob("*.txt")))
+        raise ValueError(f"{pins} cannot be installed here, only: {known}")
+    digest = hashlib.sha256(constraints.read_bytes()).hexdigest()[:6]
+    home = environments_dir() / f"{label}-py{sys.version_info.major}{sys.version_info.minor}-{digest}"
+    python = home / "bin" / "python"
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "complete").exists():
+            _install(requirement, constraints, home, python)
+    return python
+
+
+def _install(requirement: str, constraints: Path, home: Path, python: Path) -> None:
+    print(f"installing {requirement} into {home} (once) …", file=sys.stderr, flush=True)
+    shutil.rmtree(home, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    command = [*pip, requirement, "-c", str(constraints)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"pip could not install {requirement}:\n{result.stderr[-2000:]}")
+    (home / "complete").touch()
