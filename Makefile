@@ -27,7 +27,7 @@ matrix: $(VENV)/ready
 	$(BIN)/python benchmarks/matrix.py
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/bench_sync.py
+	$(BIN)/python benchmarks/bench.py --write-docs
 
 # MINUTES of load and, to have a failure again, its SEED
 soak: $(VENV)/ready

@@ -164,7 +164,9 @@ def run_rows(run: FlowRun) -> Iterator[TableRow]:
         yield "task_run", _task_run_row(task_run, run)
         details = {"flow_run_id": run.id, "task_run_id": task_run.id}
         for state in task_run.states:
-            yield "task_run_state", _state_row(state, details, "task_run_id", task_run.id)
+            # task runs' states are written from their events, in which no message is an empty one
+            row = _state_row(state, details, "task_run_id", task_run.id)
+            yield "task_run_state", {**row, "message": state.message or ""} if state.announced else row
 
 
 def _flow_run_row(run: FlowRun) -> Row:

@@ -229,7 +229,8 @@ class Changes:
         deployment = self._pick(self._known.deployments)
         asked = [{"tags": self._tags()} for _ in range(self._random.randint(2, 5))]
         reply = self.api.call("POST", f"/deployments/{deployment}/create_flow_run/bulk", asked)
-        return [self._note_flow_run(item["flow_run_id"]) for item in reply["results"]]
+        # a busy SQLite server makes some of them
+        return [self._note_flow_run(item["flow_run_id"]) for item in reply["results"] if item["flow_run_id"]]
 
     def same_idempotency_key(self) -> Iterable[str]:
         """A flow run asked for a second time, which makes none."""

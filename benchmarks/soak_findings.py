@@ -24,7 +24,6 @@ DELETED = "deleted when it had ended before the lookback"
 EDIT = "edited when it had ended before the lookback"
 QUEUE_CHANGED = "its work queue changed"
 FORCED_TASK = "task run set through the API when it had ended before the lookback: no event tells"
-SUBFLOW_TASK = "task run of a subflow that got another end when both had ended before the lookback: no event tells"
 RECORDED_LATE = "recorded by the server later than the lookback"
 FINDING = "FINDING"
 # between a row's `updated` and the moment it is visible to all
@@ -126,10 +125,7 @@ class Findings:
         if held is None or held["end_time"] is None:
             return RECORDED_LATE
         path = f"/task_runs/{run_id}/set_state"
-        if any(path in call for change in self._changes for call in change.calls):
-            return FORCED_TASK
-        flow_runs = (*self._server["flow_runs"].values(), *self._held["flow_runs"].values())
-        return SUBFLOW_TASK if any(row["parent_task_run_id"] == run_id for row in flow_runs) else FINDING
+        return FORCED_TASK if any(path in call for change in self._changes for call in change.calls) else FINDING
 
     def _was_readable(self, row: Row, changed: datetime) -> bool:
         """Whether a sync after the change read runs that ended as early as this one, or that have no end."""

@@ -69,14 +69,13 @@ def backfill(options: SyncOptions, how: BackfillOptions, progress: Collector | N
     resources = _resources(options.resources)
     with explained(), Target(options, progress) as target:
         target.restore()
-        unfinished_end = _unfinished_end(dict(target.pipeline.state), how)
-        end = unfinished_end or how.end or datetime.now(UTC)
+        asked = target.unfinished_backfill(resources)
+        goes_on = asked is not None and _is_same(asked, how)
+        end = as_utc(asked[1]) if asked and goes_on else how.end or datetime.now(UTC)
         window = Window(how.start, end)
         if window.empty:
             raise ConfigurationError(f"there is no time between --start {how.start} and --end {end}")
-        report = BackfillReport(
-            target.workspace, options.where, options.dataset, how.start, end, continued=unfinished_end is not None
-        )
+        report = BackfillReport(target.workspace, options.where, options.dataset, how.start, end, continued=goes_on)
         before = patiently(target.warehouse.counts)
         selection = Selection(window=window, newest_first=how.newest_first)
         for row in target.reload(dict.fromkeys(RUN_TABLES, selection), resources):
@@ -96,11 +95,7 @@ def _resources(asked: Sequence[str]) -> Sequence[str]:
     return asked or BACKFILLED
 
 
-def _unfinished_end(state: dict[str, Any], how: BackfillOptions) -> datetime | None:
-    """The end of a backfill with this start and order that did not come to its own end."""
-    resources = state.get("sources", {}).get("prefect_runs", {}).get("resources", {})
-    for resource in resources.values():
-        start, end, newest_first = resource.get("progress", {}).get("backfill", {}).get("asked", (None, None, None))
-        if start == text(how.start) and newest_first == how.newest_first and how.end in (None, as_utc(end)):
-            return as_utc(end)
-    return None
+def _is_same(asked: list[Any], how: BackfillOptions) -> bool:
+    """Whether an unfinished backfill has this start and order, and this end if one is given."""
+    start, end, newest_first = asked
+    return start == text(how.start) and newest_first == how.newest_first and how.end in (None, as_utc(end))

@@ -95,7 +95,8 @@ def verify_screen(report: VerifyReport) -> str:
     for pass_ in report.passes:
         lines += ["", "after the repair:" if pass_.after_repair else "", *_pass_lines(pass_)]
     end = report.passes[-1].whole_up_to
-    lines += ["", f"whole up to {cell(end)} UTC" if end else "not whole; run prefect-runs verify --repair"]
+    whole = f"whole up to {cell(end)} UTC" if end else "whole, as far as it was compared"
+    lines += ["", whole if report.whole else "not whole; run prefect-runs verify --repair"]
     return "\n".join(lines).replace("\n\n\n", "\n\n")
 
 
@@ -106,6 +107,7 @@ def _pass_lines(pass_: Pass) -> list[str]:
         for found in pass_.tables
     ]
     lines = [text_table(("table", "on the server", "in the warehouse", "compared"), tables)]
+    lines += ["", *(f"not compared: {gap}" for gap in pass_.gaps)] if pass_.gaps else []
     drifts = sorted(pass_.drifts, key=lambda drift: (not drift.matters, drift.table, drift.interval.start))
     if drifts:
         lines += ["", text_table(DRIFT_COLUMNS, [_drift_cells(drift) for drift in drifts[:DRIFTS_SHOWN]])]
@@ -115,7 +117,7 @@ def _pass_lines(pass_: Pass) -> list[str]:
 
 
 def _drift_cells(drift: Drift) -> tuple[Any, ...]:
-    what = f"{drift.what}, next sync loads it" if drift.since_last_sync else drift.what.replace("_", " ")
+    what = drift.what.replace("_", " ") + (", since the last sync" if drift.since_last_sync else "")
     run = drift.run_id or f"{drift.runs:,} runs"
     columns = ", ".join(drift.columns)
     return drift.table, cell(drift.interval.start), what, run, drift.on_server, drift.in_warehouse, columns

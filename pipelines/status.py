@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +49,12 @@ def status(options: SyncOptions) -> Status:
     Raises:
         PrefectRunsError: the destination cannot be asked.
     """
-    with explained(), Target(options) as target:
+    # in a working folder of its own, so that it need not wait for a sync
+    with (
+        explained(),
+        tempfile.TemporaryDirectory(prefix="prefect-runs-status-") as folder,
+        Target(replace(options, pipelines_dir=folder)) as target,
+    ):
         patiently(target.pipeline.sync_destination)
         return Status(
             workspace=target.workspace,
@@ -104,7 +110,7 @@ def _newest_state(warehouse: Warehouse) -> datetime | None:
     times = [
         as_utc(row[0])
         for table in ("flow_runs", "task_runs")
-        for row in warehouse.rows(f"SELECT max(state_timestamp) FROM {{{table}}}")
+        for row in warehouse.of_workspace(f"SELECT max(state_timestamp) FROM {{{table}}} AS run WHERE 1 = 1")
         if row[0]
     ]
     return max(times, default=None)
@@ -112,16 +118,20 @@ def _newest_state(warehouse: Warehouse) -> datetime | None:
 
 def _last_syncs(warehouse: Warehouse) -> list[dict[str, Any]]:
     columns = ("window_start", "window_end", "requests", "rows_changed", "whole", "gaps")
-    sql = f"SELECT {', '.join(columns)} FROM {{syncs}} WHERE window_end IS NOT NULL "
-    sql += f"ORDER BY window_end DESC, _dlt_load_id DESC LIMIT {SYNCS_SHOWN}"
-    return [as_row(columns, row) for row in warehouse.rows(sql)]
+    sql = f"SELECT {', '.join(columns)}, _dlt_load_id FROM {{syncs}} AS run WHERE window_end IS NOT NULL"
+    rows = sorted(warehouse.of_workspace(sql), key=lambda row: (as_utc(row[1]), row[-1]), reverse=True)
+    return [as_row(columns, row[:-1]) for row in rows[:SYNCS_SHOWN]]
 
 
 def _whole_up_to(warehouse: Warehouse) -> datetime | None:
-    """Up to when the last verification of each table proved it whole, the earlier of the two."""
+    """Up to when the last verification of each table proved it whole, the earlier of the two.
+
+    One of a part of the time proves nothing of the rest, unless that it is not whole.
+    """
     if not warehouse.has("verifications"):
         return None
-    sql = "SELECT resource, verified_at, whole_up_to FROM {verifications} AS run WHERE 1 = 1"
+    sql = "SELECT resource, verified_at, whole_up_to FROM {verifications} AS run"
+    sql += " WHERE (whole_up_to IS NOT NULL OR NOT whole)"
     rows = sorted(warehouse.of_workspace(sql), key=lambda row: as_utc(row[1]))
     latest = {resource: whole_up_to for resource, _, whole_up_to in rows}
     return min((as_utc(time) for time in latest.values()), default=None) if all(latest.values()) else None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from dlt.common.runtime.collector_base import Collector
 
 from prefect_runs import RESOURCES, ConfigurationError, unfinished
+from prefect_runs.change_capture import UNFINISHED
 
 from .failures import explained, patiently
 from .options import SyncOptions
@@ -81,7 +83,7 @@ class Sync:
             loaded.update(counts)
             row = self.target.sync_rows([load_id])[0]
             began = began or row["window_end"]
-            if unfinished(dict(self.target.pipeline.state)):
+            if unfinished(dict(self.target.pipeline.state), self.options.resources or None):
                 continue
             # the last chunk of a first load is whole up to when its first chunk began
             if row["window_start"] is None and row["finished_at"] - began > FRESH:
@@ -105,6 +107,8 @@ class Sync:
     def _report(self, before: dict[str, int], loads: list[str], loaded: Counter[str], seconds: float) -> SyncReport:
         rows = self.target.sync_rows(loads)
         after = patiently(self.target.warehouse.counts)
+        # of all chunks, but that the load is unfinished is true of the last one only
+        gaps = _each_once([*([gap for gap in row["gaps"] if UNFINISHED not in gap] for row in rows), rows[-1]["gaps"]])
         new = {table: count - before.get(table, 0) for table, count in after.items()}
         return SyncReport(
             workspace=self.target.workspace,
@@ -121,9 +125,9 @@ class Sync:
             rows=after,
             new=new,
             changed={table: max(loaded[table] - new[table], 0) for table in after},
-            whole=rows[-1]["whole"],
-            gaps=rows[-1]["gaps"],
-            warnings=rows[-1]["warnings"],
+            whole=not gaps,
+            gaps=gaps,
+            warnings=_each_once(row["warnings"] for row in rows),
         )
 
 
@@ -133,6 +137,10 @@ def sync(options: SyncOptions, progress: Collector | None = None) -> SyncReport:
         syncing = Sync(options, progress)
         with syncing.target:
             return syncing.run()
+
+
+def _each_once(lists: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
 def check_resources(names: Sequence[str]) -> None:

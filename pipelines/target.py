@@ -16,8 +16,9 @@ from dlt.common.configuration import resolve_configuration
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs, unfinished
+from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs
 from prefect_runs.clock import as_utc
+from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
 
 from .alone import WorkingFolderLock
@@ -42,7 +43,7 @@ SYNC_COLUMNS = (
 class Target:
     """Where one workspace's runs come from and where they go.
 
-    To be used in a `with` block: until its end no other command works with the same pipeline.
+    To be used in a `with` block: until its end no other command works in the same working folder.
     """
 
     def __init__(self, options: SyncOptions, progress: Collector | None = None) -> None:
@@ -55,13 +56,10 @@ class Target:
         )
         self.settings: ReadSettings = _resolved(ReadSettings, (*SECTIONS, "settings"), options.settings)
         self.filters: RunFilters = _resolved(RunFilters, (*SECTIONS, "filters"), {"start_date": options.start_date})
-        name = pipeline_name(options, self.workspace)
-        destination = options.dlt_destination()
+        name, destination = pipeline_name(options, self.workspace), options.dlt_destination()
         # before dlt makes or reads the working folder
         self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
         try:
-            if options.destination == "duckdb":
-                remove_torso(Path(options.where))
             self.pipeline = dlt.pipeline(
                 name,
                 destination=destination,
@@ -84,6 +82,8 @@ class Target:
 
     def restore(self) -> None:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
+        if self.options.destination == "duckdb":
+            remove_torso(Path(self.options.where))
         patiently(self.pipeline.sync_destination)
         for load_id in self.pipeline.list_normalized_load_packages():
             patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
@@ -121,8 +121,30 @@ class Target:
             source = self.source(selections=selections).with_resources(*tables, "tombstones", "syncs")
             load_id, _ = self.load(source)
             yield self.sync_rows([load_id])[0]
-            if not unfinished(dict(self.pipeline.state), "backfill"):
-                return
+            if all(backfill["done"] for name, backfill in self._backfills() if name in tables):
+                break
+        if any(selection.window for selection in selections.values()):
+            self._end_backfill(tables)
+
+    def unfinished_backfill(self, resources: Sequence[str]) -> list[Any] | None:
+        """What a backfill that did not come to its end was asked (start, end, newest first); None without one."""
+        left = [backfill for name, backfill in self._backfills() if name in resources]
+        if left and all(backfill["done"] for backfill in left):
+            # killed between its last load and the note of its end
+            self._end_backfill(resources)
+            return None
+        return next((backfill["asked"] for backfill in left if not backfill["done"]), None)
+
+    def _backfills(self) -> list[tuple[str, dict[str, Any]]]:
+        found = progresses(dict(self.pipeline.state))
+        return [(name, progress["backfill"]) for name, progress in found if "backfill" in progress]
+
+    def _end_backfill(self, resources: Sequence[str]) -> None:
+        """Forget how far a backfill came, so that the same one can be made again."""
+        with self.pipeline.managed_state() as state:
+            for name, progress in progresses(dict(state)):
+                if name in resources:
+                    progress.pop("backfill", None)
 
     def sync_rows(self, load_ids: Sequence[str]) -> list[dict[str, Any]]:
         """The rows of `syncs` of these loads: times in UTC, lists as lists, whatever the destination gives."""

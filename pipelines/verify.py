@@ -19,6 +19,7 @@ from prefect_runs.server import Server
 from prefect_runs.settings import RUN_TABLES
 from prefect_runs.tables import TABLES
 from prefect_runs.verify import Drift, Verification, Verify, one_each
+from prefect_runs.windows import Window
 
 from .failures import explained
 from .holdings import WarehouseHoldings
@@ -50,6 +51,7 @@ class Pass:
     verified_at: datetime
     watermarks: dict[str, datetime]
     swept: bool
+    partial: bool
     after_repair: bool
     requests: int
 
@@ -64,9 +66,19 @@ class Pass:
         return all(table.whole for table in self.tables)
 
     @property
+    def gaps(self) -> list[str]:
+        """What could not be compared."""
+        return [gap for table in self.tables for gap in table.gaps]
+
+    @property
     def whole_up_to(self) -> datetime | None:
-        """Up to when the copy has every change; None where it is not whole."""
-        return min(self.watermarks.values()) if self.whole and self.watermarks else None
+        """Up to when the copy has every change; None where it is not whole, or where not all of it was compared."""
+        times = [self.proven(table) for table in self.tables]
+        return min((time_ for time_ in times if time_), default=None) if all(times) else None
+
+    def proven(self, table: Verification) -> datetime | None:
+        """Up to when one table has every change."""
+        return self.watermarks[table.table] if table.whole and not self.partial else None
 
 
 @dataclass
@@ -158,7 +170,8 @@ class Verifier:
             verify = verifies[earlier.table]
             now = verify.compare_counts(earlier.window)
             if self.how.sweep:
-                intervals = {drift.interval for drift in earlier.drifts}
+                # what waits beyond the horizon is not loaded, and was compared again already
+                intervals = {drift.interval for drift in earlier.drifts if drift.interval.start < earlier.window.end}
                 comparison = self._comparison(earlier.table)
                 swept = [drift for interval in intervals for drift in verify.swept(interval, comparison)]
                 now.drifts = one_each([*now.drifts, *swept])
@@ -171,13 +184,16 @@ class Verifier:
     def _pass(self, server: Server, found: list[Verification], before: int, after_repair: bool) -> Pass:
         watermarks = {table.table: self.target.watermarks()[table.table] for table in found}
         requests = server.client.requests_sent - before
-        return Pass(found, server.client.clock or server.ceiling, watermarks, self.how.sweep, after_repair, requests)
+        partial = self.how.since is not None
+        return Pass(found, server.ceiling, watermarks, self.how.sweep, partial, after_repair, requests)
 
     def _repair(self, report: VerifyReport) -> None:
         drifts = report.passes[0].drifts
         for drift in drifts:
             if drift.run_id is None:
-                self._reload({drift.table: Selection(window=drift.interval)}, report)
+                [found] = [table for table in report.passes[0].tables if table.table == drift.table]
+                window = Window(max(drift.interval.start, found.window.start), drift.interval.end)
+                self._reload({drift.table: Selection(window=window)}, report)
         runs = sorted((drift.table, drift.run_id) for drift in drifts if drift.run_id)
         for batch in batches(runs, RUNS_PER_LOAD):
             ids = {table: frozenset(id_ for of, id_ in batch if of == table) for table, _ in batch}
@@ -203,7 +219,7 @@ def _record(found: Verification, pass_: Pass, workspace: str) -> dict[str, Any]:
         "resource": found.table,
         "verified_at": text(pass_.verified_at),
         "whole": found.whole,
-        "whole_up_to": text(pass_.watermarks[found.table]) if found.whole else None,
+        "whole_up_to": text(proven) if (proven := pass_.proven(found)) else None,
         "window_start": text(found.window.start),
         "window_end": text(found.window.end),
         "swept": pass_.swept,
@@ -213,6 +229,7 @@ def _record(found: Verification, pass_: Pass, workspace: str) -> dict[str, Any]:
         "changed": counts["changed"] + counts["double"] + counts["without history"],
         **{name: counts[name] for name in ("missing", "deleted", "aged_out", "since_last_sync")},
         "requests": pass_.requests,
+        "gaps": json.dumps(found.gaps),
         "drift": json.dumps([_short(drift) for drift in found.drifts[:DRIFTS_RECORDED]]),
     }
 

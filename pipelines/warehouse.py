@@ -10,13 +10,18 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from prefect_runs import Version
+from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
+from prefect_runs.read_ahead import batches
 from prefect_runs.tables import LINKS, TABLES
 from prefect_runs.windows import Window
 
 from .failures import patiently
 
 Answer = list[tuple[Any, ...]]
+
+# ids in one statement: databases take no more than some thousands
+IDS_ASKED = 1_000
 
 TABLE_NAMES = [*TABLES, *(f"{table.name}__{child}" for table in TABLES.values() for child in table.children)]
 
@@ -57,6 +62,12 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
 
+    def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
+        """See `prefect_runs.known.Known`."""
+        sequence = "sequence" if self.has(table, "sequence") else "NULL"
+        rows = self._with_ids(f"SELECT id, {sequence}, timestamp FROM {{{table}}} WHERE id IN ({{ids}})", ids)
+        return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
+
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """See `prefect_runs.known.Known`."""
         columns = LINKS[table]
@@ -66,6 +77,21 @@ class Warehouse:
             id_: {column: value for column, value in zip(columns, values, strict=True) if value is not None}
             for id_, *values in self._with_ids(sql, ids)
         }
+
+    def parents(self, ids: Collection[str]) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        if not (self.has("flow_runs") and self.has("task_runs")):
+            return set()
+        sql = (
+            "SELECT run.id FROM {task_runs} AS run JOIN {flow_runs} AS flow ON flow.parent_task_run_id = run.id "
+            f"WHERE {self.live('task_runs')} AND flow.id IN ({{ids}})"
+        )
+        return {row[0] for row in self._with_ids(sql, ids)}
+
+    def task_runs_of(self, ids: Collection[str]) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        sql = f"SELECT run.id FROM {{task_runs}} AS run WHERE {self.live('task_runs')} AND run.flow_run_id IN ({{ids}})"
+        return {row[0] for row in self._with_ids(sql, ids)}
 
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
@@ -113,9 +139,11 @@ class Warehouse:
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
     def _with_ids(self, sql: str, ids: Collection[str]) -> Answer:
-        if not ids:
-            return []
-        return self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(ids))), *ids)
+        return [
+            row
+            for batch in batches(ids, IDS_ASKED)
+            for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *batch)
+        ]
 
     def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[Answer]:
         # before the first load there is no schema, and so no dataset to ask; opening one costs 40 ms each time
@@ -141,3 +169,7 @@ class Untrusted(Warehouse):
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """Nothing."""
         return set()
+
+    def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
+        """Nothing."""
+        return {}

@@ -51,7 +51,7 @@ def server_rows(api: PrefectApi, since: datetime = EVER, ahead: datetime = NEVER
     for kind, states in STATES_OF.items():
         runs = [row for row in api.runs(kind, since) if not _waits(row, ahead)]
         found[kind] = [_run(row) for row in runs]
-        found[states] = [_state(row, kind, run["id"]) for run in runs for row in api.states(kind, run["id"])]
+        found[states] = [state for run in runs for state in _history(api.states(kind, run["id"]), kind, run["id"])]
     return found
 
 
@@ -102,16 +102,18 @@ def _run(row: Row) -> Row:
     }
 
 
-def _state(row: Row, kind: str, run_id: str) -> Row:
-    return {**row, _run_column(kind): run_id, "state_details": _details(row)}
-
-
 def _details(state: Row | None) -> Row | None:
     details = {} if state is None else state["state_details"]
     if not any(value for name, value in details.items() if name not in RUN_IDS):
         return None
     assert state is not None
     return {**details, "state_id": state["id"]}
+
+
+def _history(states: list[Row], kind: str, run_id: str) -> list[Row]:
+    ordered = sorted(states, key=lambda state: as_utc(state["timestamp"]))
+    run = {_run_column(kind): run_id}
+    return [{**row, **run, "sequence": n, "state_details": _details(row)} for n, row in enumerate(ordered, 1)]
 
 
 def _compare(table: str, server: list[Row], loaded: dict[str, Row]) -> list[Difference]:

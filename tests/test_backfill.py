@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,9 @@ from prefect_runs_pipelines.backfill import BackfillOptions, BackfillReport, bac
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.target import Target
 
-FLOW_RUNS = 12
+# not as many task runs as flow runs, so that one of them needs more loads
+FLOW_RUNS = 8
+TASK_RUNS_EACH = 2
 
 
 class Killed(Exception):
@@ -33,7 +36,8 @@ def past(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> tuple[
     start = now()
     for number in range(FLOW_RUNS):
         run_id = api.flow_run("RUNNING", name=f"past {number:02}")
-        api.task_run("COMPLETED", flow_run_id=run_id)
+        for _ in range(TASK_RUNS_EACH):
+            api.task_run("COMPLETED", flow_run_id=run_id)
     end = now()
     copy.since = end
     api.flow_run("RUNNING", name="present")
@@ -50,18 +54,20 @@ def names(copy: Copy) -> list[str]:
 
 
 def watermarks(copy: Copy) -> dict[str, datetime]:
-    target = Target(copy.sync_options())
-    target.restore()
-    return target.watermarks()
+    with Target(copy.sync_options()) as target:
+        target.restore()
+        return target.watermarks()
 
 
 def test_span_is_loaded_and_the_watermark_stays(copy: Copy, past: tuple[datetime, datetime]) -> None:
     before = watermarks(copy)
     report = fill(copy, *past)
     assert report.whole
-    assert report.new == dict.fromkeys(("flow_runs", "task_runs", "task_run_states"), FLOW_RUNS) | {
-        "flow_run_states": FLOW_RUNS
-    }
+    assert report.new["flow_runs"] == report.new["flow_run_states"] == FLOW_RUNS
+    assert report.new["task_runs"] == report.new["task_run_states"] == FLOW_RUNS * TASK_RUNS_EACH
+    # task runs need twice as many loads, and flow runs are not read again meanwhile
+    chunks = copy.values("SELECT rows_read FROM prefect.syncs WHERE purpose = 'backfill'")
+    assert sum(chunks) == sum(report.new.values())
     assert watermarks(copy) == before
     copy.since = past[0]
     copy.assert_true()
@@ -140,9 +146,9 @@ def test_command_says_what_it_did(
     options = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.folder / "other.duckdb")]
     span = ["--start", past[0].isoformat(), "--end", past[1].isoformat()]
     assert main(["backfill", *options, *span, "--resources", "flow_runs", "--newest-first"]) == 0
-    assert f"flow_runs    {FLOW_RUNS}   {FLOW_RUNS}" in capsys.readouterr().out
+    assert re.search(rf"^flow_runs +{FLOW_RUNS} +{FLOW_RUNS}$", capsys.readouterr().out, re.MULTILINE)
     assert main(["backfill", *options, *span, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["new"]["task_runs"] == FLOW_RUNS
+    assert json.loads(capsys.readouterr().out)["new"]["task_runs"] == FLOW_RUNS * TASK_RUNS_EACH
 
 
 def test_start_is_needed() -> None:

@@ -84,6 +84,20 @@ def test_terminal_run_set_to_another_terminal_state_long_after_it_ended(copy: Co
     copy.sync_and_compare()
 
 
+def test_subflow_that_gets_another_end_long_after(copy: Copy, api: PrefectApi) -> None:
+    parent = api.flow_run("RUNNING")
+    wrapper = api.task_run("RUNNING", flow_run_id=parent)
+    subflow = api.flow_run("RUNNING", parent_task_run_id=wrapper)
+    api.set_flow_run(subflow, "FAILED")
+    copy.sync_and_compare()
+    assert copy.values(f"SELECT state_type FROM prefect.task_runs WHERE id = '{wrapper}'") == ["FAILED"]
+    copy.outlive_lookback()
+    api.set_flow_run(subflow, "COMPLETED/Fixed by hand", force=True)
+    # the server gives it to the task run that stands for the subflow, without an event
+    api.wait("task_runs", wrapper, "Fixed by hand")
+    copy.sync_and_compare()
+
+
 def test_pause_and_resume(copy: Copy, api: PrefectApi) -> None:
     run_id = api.flow_run("RUNNING")
     timeout = (now() + seconds(3600)).isoformat()

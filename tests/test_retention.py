@@ -121,15 +121,15 @@ def test_real_server_says_how_long_it_keeps_events(server: LocalServer) -> None:
 
 def set_back(copy: Copy, span: timedelta) -> None:
     """Make the last sync one of long ago."""
-    target = Target(copy.sync_options())
-    target.restore()
-    with target.pipeline.managed_state(extract_state=True) as state:
-        for resource in state["sources"]["prefect_runs"]["resources"].values():
-            cursor = resource.get("incremental", {}).get("updated", {})
-            if "last_value" in cursor:
-                cursor["last_value"] = as_utc(cursor["last_value"]) - span
-    target.pipeline.normalize()
-    target.pipeline.load()
+    with Target(copy.sync_options()) as target:
+        target.restore()
+        with target.pipeline.managed_state(extract_state=True) as state:
+            for resource in state["sources"]["prefect_runs"]["resources"].values():
+                cursor = resource.get("incremental", {}).get("updated", {})
+                if "last_value" in cursor:
+                    cursor["last_value"] = as_utc(cursor["last_value"]) - span
+        target.pipeline.normalize()
+        target.pipeline.load()
 
 
 def test_sync_that_comes_too_late_names_the_gap_and_reads_what_is_left(copy: Copy, api: PrefectApi) -> None:

@@ -45,6 +45,16 @@ def test_deleted_runs_keep_their_rows_and_states(copy: Copy, api: PrefectApi) ->
     assert copy.values("SELECT noticed_at FROM prefect.tombstones ORDER BY id") == noticed
 
 
+def test_task_runs_that_ended_long_before_go_with_their_flow_run(copy: Copy, api: PrefectApi) -> None:
+    flow_run = api.flow_run("RUNNING")
+    task_run = api.task_run("COMPLETED", flow_run_id=flow_run)
+    copy.sync_and_compare()
+    copy.outlive_lookback()
+    api.call("DELETE", f"/flow_runs/{flow_run}")
+    copy.sync_and_compare()
+    assert tombstones(copy) == dict.fromkeys((flow_run, task_run), "deleted")
+
+
 def test_scheduled_runs_replaced_when_a_schedule_changes(copy: Copy, api: PrefectApi) -> None:
     deployment = api.call(
         "POST",

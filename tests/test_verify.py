@@ -15,12 +15,14 @@ import duckdb
 import pytest
 from conftest import Copy
 from fault_proxy import FaultProxy, Recorded, status
-from prefect_api import PrefectApi, as_state
+from prefect_api import PrefectApi, as_state, now, scheduled
 
+import prefect_runs.verify
 import prefect_runs_pipelines.verify
 from prefect_runs.client import Patience
 from prefect_runs.clock import as_utc
 from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.status import status as shown_status
 from prefect_runs_pipelines.verify import VerifyReport
 
 AN_HOUR_BEFORE = "expected_start_time - INTERVAL 1 HOUR"
@@ -57,7 +59,9 @@ def test_whole_copy_costs_a_few_requests(copy: Copy) -> None:
     assert report.whole
     assert found(report) == {}
     assert report.requests <= 8
-    assert [(table.server_runs, table.warehouse_runs) for table in report.passes[0].tables] == [(5, 5), (1, 1)]
+    flow_runs, task_runs = report.passes[0].tables
+    assert flow_runs.server_runs == flow_runs.warehouse_runs == 5
+    assert task_runs.server_runs == task_runs.warehouse_runs > 0
     sql = "SELECT [whole, swept, after_repair] FROM prefect.verifications WHERE resource = 'flow_runs'"
     [written] = copy.values(sql)
     assert written == [True, False, False]
@@ -177,6 +181,61 @@ def test_old_runs_deleted_on_the_server_get_tombstones(copy: Copy, api: PrefectA
     assert copy.values("SELECT [id, reason] FROM prefect.tombstones") == [[runs[0], "deleted"]]
     copy.assert_true()
     assert copy.verify().passes[0].tables[0].warehouse_runs == 4
+
+
+def test_edit_after_the_last_sync_of_a_run_that_ended_is_not_left_to_the_next(
+    copy: Copy, api: PrefectApi, runs: list[str]
+) -> None:
+    copy.outlive_lookback()
+    api.call("PATCH", f"/flow_runs/{runs[0]}", {"tags": ["found later"]})
+    report = copy.verify(sweep=True)
+    assert [drift.since_last_sync for drift in report.passes[0].drifts] == [False]
+    assert not report.whole
+
+
+def test_open_run_deleted_after_the_last_sync_is_left_to_the_next(copy: Copy, api: PrefectApi, runs: list[str]) -> None:
+    api.call("DELETE", f"/flow_runs/{runs[3]}")
+    report = copy.verify()
+    assert found(report) == {runs[3]: "deleted"}
+    assert report.whole
+    copy.sync()
+    assert found(copy.verify()) == {}
+
+
+def test_verification_of_a_part_proves_nothing_of_the_rest(copy: Copy, runs: list[str]) -> None:
+    change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
+    assert not copy.verify().whole
+    report = copy.verify(since=now() + timedelta(hours=1))
+    assert report.whole
+    assert report.passes[0].whole_up_to is None
+    assert shown_status(copy.sync_options()).whole_up_to is None
+    assert copy.verify(repair=True).whole
+    assert shown_status(copy.sync_options()).whole_up_to is not None
+
+
+def test_run_cancelled_far_ahead_is_compared_and_waiting_ones_are_not(copy: Copy, api: PrefectApi) -> None:
+    copy.settings["horizon_hours"] = 1
+    waiting, cancelled = (api.flow_run(scheduled(now() + timedelta(hours=30))) for _ in range(2))
+    api.set_flow_run(cancelled, "CANCELLED")
+    copy.sync()
+    assert copy.verify().whole
+    change(copy, f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{cancelled}'")
+    report = copy.verify(sweep=True, repair=True)
+    assert found(report) == {cancelled: "changed"}
+    assert report.whole
+    assert waiting not in copy.values("SELECT id FROM prefect.flow_runs")
+
+
+def test_interval_that_the_warehouse_lacks_altogether_is_repaired_as_one(
+    copy: Copy, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_runs.verify, "RUNS_PER_INTERVAL", 3)
+    change(copy, "DELETE FROM prefect.flow_runs", "DELETE FROM prefect.flow_run_states")
+    report = copy.verify(repair=True)
+    [drift] = [drift for drift in report.passes[0].drifts if drift.table == "flow_runs"]
+    assert (drift.what, drift.run_id, drift.runs) == ("missing", None, len(runs))
+    assert report.whole
+    copy.assert_true()
 
 
 def test_server_that_fails_on_long_windows_is_asked_for_shorter_ones(

@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
+from .chains import StateEvent
 from .clock import parse, text
-from .events import StateEvent
 from .exceptions import AccessRefused, NotFound
 from .known import Known
 from .news import News
@@ -24,7 +24,7 @@ from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
 from .retention import Retention
 from .rows import is_torn, version
-from .run_reader import FLOW_RUN, RunReader
+from .run_reader import FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
 from .snapshot import snapshot
@@ -39,20 +39,36 @@ TORN_REMEMBERED = timedelta(days=1)
 LATE = timedelta(days=1)
 
 
+# how the gap of an unfinished first load begins
+UNFINISHED = "the first load came to"
+# a longer message is not kept in memory until the state's turn comes
+LONGEST_MESSAGE = 10_000
+
+
 class RunRef(NamedTuple):
-    """A run that was read: the state it is in, and whether its row was news."""
+    """A run that was read: the state it is in, and whether its row was news.
+
+    `state` is that state in full, where it may serve; `born_with` says that the run was made in it.
+    """
 
     id: str
     state_id: str | None
     news: bool
+    expected: datetime
+    state: Row | None
+    born_with: bool
 
 
 @dataclass
 class Outcome:
-    """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember."""
+    """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
+
+    `in_windows`: the runs are all those of windows of expected start, not those that changed.
+    """
 
     runs: list[RunRef] = field(default_factory=list)
     events: list[StateEvent] = field(default_factory=list)
+    in_windows: bool = False
     gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     remembered: State = field(default_factory=dict)
@@ -115,8 +131,8 @@ class ChangeCapture:
             outcome = Outcome()
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
-                yield Outcome(runs)
-            yield Outcome(outcome.runs, outcome.events)
+                yield Outcome(runs, in_windows=outcome.in_windows)
+            yield Outcome(outcome.runs, outcome.events, outcome.in_windows)
         else:
             yield outcome
         self._finish(plan, outcome, cursor, state)
@@ -163,7 +179,6 @@ class ChangeCapture:
 
     def _finish(self, plan: Plan, outcome: Outcome, cursor: Cursor, state: State) -> None:
         if plan.selected:
-            state.pop("backfill", None)
             state.update(outcome.remembered)
             return
         for key in ("snapshot", "events", "torn"):
@@ -178,6 +193,7 @@ class ChangeCapture:
         known = self.known.versions(table, plan.since) if self.known and plan.since else None
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
+        outcome.in_windows = plan.window is not None
         self._tally.reading_since(plan.since)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)
@@ -203,7 +219,7 @@ class ChangeCapture:
                 yield _sift(rows, outcome, news)
         else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
-            self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(rest.start)}; sync again to go on")
+            self._tally.gap(f"{self.reader.kind.name}: {UNFINISHED} {text(rest.start)}; sync again to go on")
 
     def _selected(self, plan: Plan, selection: Selection, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         rest = plan.window
@@ -211,7 +227,7 @@ class ChangeCapture:
             yield _sift(rows, outcome, news)
             assert rest is not None
             rest = Window(rest.start, window.start) if selection.newest_first else Window(window.end, rest.end)
-        if rest and not rest.empty:
+        if rest:
             outcome.remembered["backfill"] = selection.state(rest)
         yield from self._read_back(selection.ids, outcome, news)
 
@@ -242,29 +258,35 @@ class ChangeCapture:
 
     def _changes_by_event(self, plan: Plan, state: State, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         try:
-            outcome.events, ledger = self._events.read(plan, state)
+            events, ledger = self._events.read(plan, state)
         except (NotFound, AccessRefused) as error:
             self._tally.gap(
                 f"{self.reader.kind.name}: the server gives no events, so changes from one terminal state to "
                 f"another are only found by verify ({error})"
             )
             return
-        events = outcome.events
+        outcome.events = [event for event in events if event.kind == self.reader.kind.resource_prefix]
         latest: dict[str, datetime] = {}
-        for event in events:
+        for event in outcome.events:
             latest[event.run_id] = max(event.occurred, latest.get(event.run_id, event.occurred))
         behind = [run_id for run_id, occurred in latest.items() if news.is_behind(run_id, occurred)]
+        answered: set[str] = set()
         for rows in self._read(self.reader.by_ids(behind)):
+            answered.update(row["id"] for row in rows)
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
         # a run that is still behind its event was not recorded yet: its events are read again by the next sync
         late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
-        outside, deleted = self._out_of_reach(late, latest)
+        outside, deleted = self._out_of_reach(late - answered, latest)
         unresolved = late - outside - deleted
         if self.known:
             loaded = self.known.present(self.reader.kind.name, deleted)
             outcome.gone |= loaded - self.known.tombstoned(self.reader.kind.name, loaded)
+        again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]
-        again = [event.occurred for event in events if event.run_id in unresolved]
+        if self.known and self.reader.kind is TASK_RUN:
+            # the server gives a subflow's new end to the task run that stands for it, and no event tells of that
+            subflows = {event.run_id for event in events if event.kind == FLOW_RUN.resource_prefix}
+            yield from self._read_back(news.not_seen(self.known.parents(subflows)), outcome, news)
         outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
 
     def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:
@@ -310,7 +332,8 @@ class ChangeCapture:
             self._tally.warn(warning)
         lost = retention.lost(since, ceiling)
         if lost:
-            self._tally.lost = lost
+            before = self._tally.lost or lost
+            self._tally.lost = Window(min(before.start, lost.start), max(before.end, lost.end))
             self._tally.gap(
                 f"runs that ended between {text(lost.start)} and {text(lost.end)} may be lost: the server keeps them "
                 f"{(ceiling - lost.end).days} days; what it still has was read"
@@ -344,7 +367,18 @@ def _sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False
             outcome.torn.add(row["id"])
             continue
         is_news = news.is_news(row, asked_for)
-        outcome.runs.append(RunRef(row["id"], row["state_id"], is_news))
+        outcome.runs.append(_ref(row, is_news, outcome.in_windows))
         if is_news:
             result.append(row)
     return result
+
+
+def _ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
+    state = row["state"]
+    # times of flow runs' states are the server's: a state that is not younger than the run is its first
+    flow_run = "auto_scheduled" in row
+    born_with = bool(state and flow_run and parse(state["timestamp"]) <= parse(row["created"]))
+    # of whole windows only what the events lack is kept, for there are many
+    serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
+    kept = {name: value for name, value in state.items() if name != "data"} if serves else None
+    return RunRef(row["id"], row["state_id"], is_news, parse(row["expected_start_time"]), kept, born_with)

@@ -6,11 +6,12 @@ An event tells of one state: its id is the state's id, its `occurred` the state'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from .chains import StateEvent, state_event
 from .client import PrefectClient
 from .clock import MICROSECOND, parse, text
 from .exceptions import ServerUnavailable, UnexpectedReply
@@ -21,32 +22,54 @@ from .windows import Window
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
 
-@dataclass(frozen=True)
-class StateEvent:
-    """That a run entered a state."""
+# one query may span 14 days on Prefect Cloud
+LONGEST_QUERY = timedelta(days=7)
 
-    state_id: str
-    run_id: str
-    occurred: datetime
+
+@dataclass(frozen=True)
+class EventsRead:
+    """Events of a window: when each occurred, and those that tell of a state."""
+
+    times: list[datetime]
+    states: list[StateEvent]
 
 
 class EventFeed:
-    """State changes of runs of one kind."""
+    """State changes of runs, both kinds in one list, so that one sync reads it once.
 
-    def __init__(self, client: PrefectClient, prefix: str) -> None:
+    Args:
+        client: the server.
+        prefixes: of the events' names.
+    """
+
+    def __init__(self, client: PrefectClient, prefixes: Sequence[str]) -> None:
         self._client = client
-        self._prefix = prefix
+        self._prefixes = list(prefixes)
+        self._totals: dict[Window, int] = {}
+        self._remembered: dict[Window, EventsRead] = {}
 
     def total(self, window: Window) -> int:
-        """How many events of these runs the server has in `window` now (one request)."""
-        return int(self._page(window)["total"])
+        """How many events of these runs the server has in `window`: a request, and none when asked again."""
+        if window not in self._totals:
+            self._totals[window] = int(self._page(window)["total"])
+        return self._totals[window]
 
-    def read(self, window: Window) -> list[Row]:
+    def read_once(self, window: Window) -> EventsRead:
+        """`read`, remembered for the other kind of run, which asks for the same."""
+        if window not in self._remembered:
+            self._remembered[window] = self.read(window)
+        return self._remembered[window]
+
+    def read(self, window: Window) -> EventsRead:
         """Every event that occurred in `window`, each once, oldest first."""
-        events: dict[str, Row] = {}
-        for page in self._pages(window):
-            events.update((event["id"], event) for event in page)
-        return list(events.values())
+        times: dict[str, datetime] = {}
+        states: dict[str, StateEvent] = {}
+        for part in window.parts(LONGEST_QUERY):
+            for page in self._pages(part):
+                times.update((event["id"], parse(event["occurred"])) for event in page)
+                told = (state_event(event) for event in page)
+                states.update((event.state_id, event) for event in told if event)
+        return EventsRead(list(times.values()), list(states.values()))
 
     def _pages(self, window: Window) -> Iterator[list[Row]]:
         start = window.start
@@ -80,7 +103,7 @@ class EventFeed:
     def _page(self, window: Window) -> dict[str, Any]:
         filter_ = {
             "occurred": {"since": text(window.start), "until": text(window.last)},
-            "event": {"prefix": [self._prefix], "exclude_name": [HEARTBEAT]},
+            "event": {"prefix": self._prefixes, "exclude_name": [HEARTBEAT]},
             "order": "ASC",
         }
         reply = self._client.post("/events/filter", {"filter": filter_})
@@ -90,12 +113,3 @@ class EventFeed:
 
     def _events(self, reply: dict[str, Any]) -> list[Row]:
         return self._client.rows(reply["events"], "POST /events/filter")
-
-
-def state_events(events: list[Row]) -> list[StateEvent]:
-    """Those of `events` that tell of a state, shaped."""
-    return [
-        StateEvent(event["id"], event["resource"]["prefect.resource.id"].rpartition(".")[2], parse(event["occurred"]))
-        for event in events
-        if "prefect.state-type" in event["resource"]
-    ]

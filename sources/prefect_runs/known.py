@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from .chains import Place
 from .windows import Window
 
 Version = tuple[datetime, datetime | None]
@@ -34,12 +35,24 @@ class Known(Protocol):
         """
         ...
 
+    def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
+        """State id → where the state stands in its run, of those of `ids` that `table` (of states) has."""
+        ...
+
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """Those of `ids` that `table` has."""
         ...
 
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """Run id → its links (`tables.LINKS`) that are not null: the server nulls them with what they lead to."""
+        ...
+
+    def parents(self, ids: Collection[str]) -> set[str]:
+        """The live task runs that stand for the flow runs `ids` in their parents."""
+        ...
+
+    def task_runs_of(self, ids: Collection[str]) -> set[str]:
+        """The live task runs of the flow runs `ids`."""
         ...
 
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:

@@ -5,9 +5,10 @@ The pipeline state is saved with the rows it describes, so a killed sync goes on
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from .clock import parse, text
 from .windows import Window
@@ -73,10 +74,22 @@ def snapshot_plan(state: State) -> Plan:
     return Plan(parse(state["ceiling"]), window=Window(parse(state["position"]), parse(state["end"])))
 
 
-def unfinished(pipeline_state: State, what: Literal["snapshot", "backfill"] = "snapshot") -> bool:
-    """Whether a pipeline's state has a first load (or backfill) that stopped after a chunk: run the pipeline again."""
+def unfinished(pipeline_state: State, resources: Collection[str] | None = None) -> bool:
+    """Whether a pipeline's state has a first load that stopped after a chunk: run the pipeline again.
+
+    Args:
+        resources: those that the next run reads; all where they are not named.
+    """
     return any(
-        what in resource.get(STATE_KEY, {})
-        for source in pipeline_state.get("sources", {}).values()
-        for resource in source.get("resources", {}).values()
+        "snapshot" in progress
+        for name, progress in progresses(pipeline_state)
+        if resources is None or name in resources
     )
+
+
+def progresses(pipeline_state: State) -> Iterator[tuple[str, State]]:
+    """Each resource with how far it came; what is changed there is changed in the pipeline's state."""
+    for source in pipeline_state.get("sources", {}).values():
+        for name, resource in source.get("resources", {}).items():
+            if STATE_KEY in resource:
+                yield name, resource[STATE_KEY]

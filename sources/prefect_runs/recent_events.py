@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from .clock import parse, text
+from .chains import StateEvent
+from .clock import text
 from .event_ledger import EventLedger, slice_start
-from .events import EventFeed, StateEvent, state_events
+from .events import LONGEST_QUERY, EventFeed
 from .progress import Plan, State
 from .retention import Retention
+from .run_reader import RunKind
 from .tally import Tally
 from .windows import Window
 
@@ -23,28 +25,28 @@ class RecentEvents:
     """Reads what no earlier sync read, and remembers in the pipeline state how many events there were.
 
     Args:
-        feed: the events of one kind of run.
+        feed: the events of all runs.
+        kind: the runs in question.
         lookback: the setting of that name.
         retention: asks how long the server keeps events.
         tally: takes note of events that are gone.
-        name: the kind of run, for messages.
     """
 
     def __init__(
-        self, feed: EventFeed, lookback: timedelta, retention: Callable[[], Retention], tally: Tally, name: str
+        self, feed: EventFeed, kind: RunKind, lookback: timedelta, retention: Callable[[], Retention], tally: Tally
     ) -> None:
         self._feed = feed
+        self._kind = kind
         self._lookback = lookback
         self._retention = retention
         self._tally = tally
-        self._name = name
 
     def read(self, plan: Plan, state: State) -> tuple[list[StateEvent], EventLedger]:
-        """The events since `plan.since` that no earlier sync read, and the ledger of all."""
+        """The events since `plan.since` that no earlier sync read, of both kinds of run, and the ledger of all."""
         assert plan.since is not None
         saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
         begin = slice_start(plan.since, self._lookback)
-        if saved and saved.covers(begin):
+        if saved and saved.covers(begin) and plan.ceiling - begin < LONGEST_QUERY:
             if self._feed.total(Window(begin, plan.ceiling + EVENTS_AHEAD)) == saved.count(begin):
                 return [], EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
             settled = max(saved.settled, begin)
@@ -59,11 +61,11 @@ class RecentEvents:
         kept = ceiling - self._retention().events
         if since < kept:
             self._tally.gap(
-                f"{self._name}: changes from one terminal state to another between {text(since)} and {text(kept)}, "
-                f"for the server keeps events {(ceiling - kept).days} days; verify --sweep finds them"
+                f"{self._kind.name}: changes from one terminal state to another between {text(since)} and "
+                f"{text(kept)}, for the server keeps events {(ceiling - kept).days} days; verify --sweep finds them"
             )
 
     def _events_in(self, window: Window) -> tuple[list[StateEvent], EventLedger]:
-        events = self._feed.read(Window(window.start, window.end + EVENTS_AHEAD))
-        ledger = EventLedger.of(window, self._lookback, (parse(event["occurred"]) for event in events))
-        return state_events(events), ledger
+        read = self._feed.read_once(Window(window.start, window.end + EVENTS_AHEAD))
+        ledger = EventLedger.of(window, self._lookback, read.times)
+        return read.states, ledger

@@ -10,7 +10,7 @@ from itertools import chain
 
 from .client import PrefectClient
 from .clock import parse, text
-from .exceptions import UnexpectedReply
+from .exceptions import ServerFailed, UnexpectedReply
 from .filters import body, wanted_state_types
 from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
@@ -31,7 +31,8 @@ class RunKind:
 
     name: str
     one: str
-    event_prefix: str
+    resource_prefix: str
+    """What ids of such runs begin with in events."""
     ends_filterable_since: tuple[int, ...]
     """First server version whose filter knows the runs' `end_time`."""
 
@@ -41,8 +42,8 @@ class RunKind:
         return f"{self.one}_run_id"
 
 
-FLOW_RUN = RunKind("flow_runs", "flow", "prefect.flow-run.", (3, 0, 4))
-TASK_RUN = RunKind("task_runs", "task", "prefect.task-run.", (3, 6, 22))
+FLOW_RUN = RunKind("flow_runs", "flow", "prefect.flow-run", (3, 0, 4))
+TASK_RUN = RunKind("task_runs", "task", "prefect.task-run", (3, 6, 22))
 
 
 class RunReader:
@@ -157,7 +158,12 @@ class RunReader:
     @cached_property
     def oldest(self) -> datetime | None:
         """The expected start of the oldest run when first asked, or None where there is no run."""
-        rows = self._read_page(EXPECTED.sort, {"expected_start_time": {}}, 0, limit=1).rows
+        whole: Body = {"expected_start_time": {}}
+        try:
+            rows = self._read_page(EXPECTED.sort, whole, 0, limit=1).rows
+        except ServerFailed:
+            # the oldest itself cannot be read: the oldest that can
+            rows = self._read_page(EXPECTED.sort, whole, 0).rows
         return parse(rows[0]["expected_start_time"]) if rows else None
 
     def by_ids(self, ids: Iterable[str]) -> Iterator[list[Row]]:

@@ -21,7 +21,7 @@ class Selection:
     newest_first: bool = False
 
     def rest(self, state: State) -> Window | None:
-        """The part of `window` that is still to be read, by what an unfinished reading left in `state`."""
+        """The part of `window` that is still to be read, by what an earlier reading left in `state`."""
         saved = state.get("backfill")
         if self.window is None or saved is None or saved["asked"] != self._asked(self.window):
             return self.window
@@ -29,10 +29,10 @@ class Selection:
         return Window(self.window.start, position) if self.newest_first else Window(position, self.window.end)
 
     def state(self, rest: Window) -> State:
-        """What is remembered where `rest` is still to be read."""
+        """What is remembered where `rest` is still to be read; nothing, when it is empty: other resources may go on."""
         assert self.window is not None
         position = rest.end if self.newest_first else rest.start
-        return {"asked": self._asked(self.window), "position": text(position)}
+        return {"asked": self._asked(self.window), "position": text(position), "done": rest.empty}
 
     def _asked(self, window: Window) -> list[str | bool]:
         return [text(window.start), text(window.end), self.newest_first]

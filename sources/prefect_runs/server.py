@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from .change_capture import ChangeCapture
 from .client import Patience, PrefectClient
 from .clock import text
 from .credentials import Connection
+from .event_buffer import EventBuffer
 from .events import EventFeed
 from .filters import scope
 from .history_counts import history_counts, history_window
@@ -22,7 +23,7 @@ from .known import Known
 from .paging import Row
 from .progress import State
 from .read_ahead import batches
-from .recent_events import RecentEvents
+from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
@@ -30,6 +31,7 @@ from .settings import ReadSettings, RunFilters
 from .state_history import StateHistory
 from .tally import Tally
 from .verify import Holdings, Verify
+from .windows import Window
 
 # ids asked of the warehouse at once
 IDS_ASKED = 1_000
@@ -61,6 +63,7 @@ class Server:
         self._settings = settings
         self._known = known
         self._scope = scope(filters, self.workspace)
+        self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._readers: dict[str, RunReader] = {}
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
@@ -83,10 +86,9 @@ class Server:
         """The change capture of `flow_runs` or `task_runs`."""
         if runs not in self._captures:
             kind = KINDS[runs]
-            feed = EventFeed(self.client, kind.event_prefix)
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
-                RecentEvents(feed, self._settings.lookback, lambda: self.retention, self.tally, runs),
+                RecentEvents(self._feed, kind, self._settings.lookback, lambda: self.retention, self.tally),
                 self._settings,
                 self._scope,
                 lambda: self.ceiling,
@@ -104,7 +106,12 @@ class Server:
 
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
-        return StateHistory(self.capture(runs), self.tally)
+        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self.tally)
+
+    def _event_buffer(self, runs: str) -> EventBuffer:
+        kept = Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
+        prefix = KINDS[runs].resource_prefix
+        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
@@ -119,10 +126,12 @@ class Server:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
         whole = self._reader(runs).unfiltered
 
+        open_from = watermark - timedelta(days=self._settings.in_flight_days)
+
         def reason(ended: datetime | None) -> Reason:
             return self.retention.reason(ended, self.ceiling)
 
-        return Verify(self._reader(runs), whole, holdings, watermark, reason)
+        return Verify(self._reader(runs), whole, holdings, watermark, open_from, reason)
 
     @contextmanager
     def reading(self, resource: str) -> Iterator[None]:
@@ -151,11 +160,18 @@ class Server:
         """Pages of tombstones of runs that are gone, and of those to be removed from runs that came back."""
         if self._known is None:
             return
-        for table, capture in self._captures.items():
-            gone = sorted({id_ for outcome in capture.outcomes for id_ in outcome.gone})
-            for ids in batches(gone, IDS_ASKED):
+        gone = {
+            table: {id_ for outcome in capture.outcomes for id_ in outcome.gone}
+            for table, capture in self._captures.items()
+        }
+        # a flow run's task runs go with it, and no read shows those that ended long before
+        of_flow_runs = batches(sorted(gone.get("flow_runs", ())), IDS_ASKED)
+        gone.setdefault("task_runs", set()).update(id_ for ids in of_flow_runs for id_ in self._known.task_runs_of(ids))
+        for table, run_ids in gone.items():
+            for ids in batches(sorted(run_ids), IDS_ASKED):
                 ends = self._known.ends(table, ids)
                 yield [self._tombstone(table, id_, ends.get(id_)) for id_ in ids]
+        for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             for ids in batches(loaded, IDS_ASKED):
                 back = self._known.tombstoned(table, ids)

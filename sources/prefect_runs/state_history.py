@@ -1,18 +1,27 @@
-"""State history: every state of the runs that changed, from the endpoint that answers one run at a time."""
+"""State history: the states of the runs that changed, from what rows and events told, else from the endpoint.
+
+The endpoint answers one run at a time. Events tell the states of task runs whole, 50 a request, and how states follow
+each other; of flow runs' states they leave out the details.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from .change_capture import ChangeCapture, Outcome
-from .clock import parse, text
+from .chains import Chains, Place, StateEvent
+from .change_capture import ChangeCapture, Outcome, RunRef
+from .clock import MICROSECOND, parse, text
+from .event_buffer import EventBuffer
+from .exceptions import AccessRefused, NotFound
 from .paging import Row
 from .progress import State, StateCursor
 from .read_ahead import batches, read_ahead
+from .run_reader import FLOW_RUN
 from .settings import REMEMBERED_RUNS
 from .tally import Tally
+from .windows import Window
 
-# states handed on, and ids asked of the warehouse, at once
+# states handed on, runs looked up in events, and ids asked of the warehouse, at once
 BATCH = 1_000
 # histories in memory at once
 HISTORIES = 200
@@ -20,53 +29,99 @@ HISTORIES = 200
 RunState = tuple[str, Row]
 """A run's id and one of its states."""
 
+Asked = Mapping[str, set[str]]
+"""Run id → the states that make its history worth reading."""
+
 
 class StateHistory:
-    """The states of the runs that one change capture reads."""
+    """The states of the runs that one change capture reads.
 
-    def __init__(self, capture: ChangeCapture, tally: Tally) -> None:
+    Args:
+        capture: reads the runs.
+        buffer: makes what gives the events around a window.
+        tally: counts what is read.
+    """
+
+    def __init__(self, capture: ChangeCapture, buffer: Callable[[], EventBuffer], tally: Tally) -> None:
         self._capture = capture
+        self._make_buffer = buffer
+        self._buffer: EventBuffer | None = None
         self._tally = tally
         self._client = capture.reader.client
         self._one = capture.reader.kind.one
         self._table = f"{self._one}_run_states"
 
     def changed_states(self, state: State) -> Iterator[list[RunState]]:
-        """The states that the warehouse lacks, with their runs' ids.
+        """The states that the warehouse lacks, with their runs' ids and their numbers in the run.
 
-        A run's whole history is fetched when its present state, or one that an event names, is not in the
-        warehouse. A history without the state that asked for it is fetched again by the syncs of the next
-        lookback: its rows are not all recorded yet, and nothing else will show when they are.
+        A run's history is read when its present state, or one that an event names, is not in the warehouse. A history
+        without the state that asked for it is fetched again by the syncs of the next lookback: its rows are not all
+        recorded yet, and nothing else will show when they are.
         """
         again: dict[str, str] = state.get("again", {})
         done: set[str] = set()
         incomplete: dict[str, str] = {}
         noticed = text(self._capture.ceiling)
         for part in self._capture.read_runs(StateCursor(state), state):
-            asked = self._asked_for(part)
-            asked.update((run_id, set()) for run_id in again if run_id not in asked)
-            for batch in batches(self._histories(asked.keys() - done), HISTORIES):
-                for run_id, states in batch:
-                    if not asked[run_id] <= {state_["id"] for state_ in states}:
-                        incomplete[run_id] = noticed
-                yield from self._missing(batch)
+            asked = {run_id: ids for run_id, ids in self._asked_for(part).items() if run_id not in done}
             done |= asked.keys()
+            refs = {run.id: run for run in part.runs if run.id in asked}
+            for batch in batches(sorted(refs.values(), key=lambda run: run.expected), BATCH):
+                told = self._told(batch, asked, part)
+                for run_id, _ in told:
+                    asked.pop(run_id, None)
+                yield from self._handed_on(told)
+            fetched = {*asked, *(again.keys() - done)}
+            done |= fetched
+            for histories in batches(self._histories(fetched), HISTORIES):
+                for run_id, states in histories:
+                    if not asked.get(run_id, set()) <= {state_["id"] for state_ in states}:
+                        incomplete[run_id] = noticed
+                yield from self._missing(histories)
         forget = self._capture.next_since(self._capture.ceiling)
         still = {run_id: since for run_id, since in again.items() if parse(since) > forget}
         state["again"] = dict(sorted({**incomplete, **still}.items())[-REMEMBERED_RUNS:])
 
     def _asked_for(self, part: Outcome) -> dict[str, set[str]]:
-        """Run id → the states that make its history worth fetching."""
         known = self._capture.known
         pairs = [(run.id, run.state_id) for run in part.runs if run.state_id and (known or run.news)]
         if known:
             pairs.extend((event.run_id, event.state_id) for event in part.events)
-        present = self._present([state_id for _, state_id in pairs])
+        places = self._places(state_id for _, state_id in pairs)
         asked: dict[str, set[str]] = {}
         for run_id, state_id in pairs:
-            if state_id not in present:
+            if state_id not in places:
                 asked.setdefault(run_id, set()).add(state_id)
         return asked
+
+    def _told(self, runs: list[RunRef], asked: Asked, part: Outcome) -> list[tuple[str, list[Row]]]:
+        """The runs whose history rows and events tell whole, with the states that the warehouse lacks."""
+        events = part.events or (self._events_around(runs) if part.in_windows else [])
+        ids = {run.id for run in runs}
+        of_runs = [event for event in events if event.run_id in ids]
+        named = {event.state_id for event in of_runs} | {event.follows for event in of_runs if event.follows}
+        chains = Chains(of_runs, self._places(named))
+        told = []
+        for run in runs:
+            chain = chains.find(run.id, run.state_id, run.state, run.born_with) if run.state_id else None
+            if chain and asked[run.id] <= chain.ids:
+                told.append((run.id, chain.states))
+        return told
+
+    def _events_around(self, runs: list[RunRef]) -> list[StateEvent]:
+        # of flow runs' states the events tell no details: whether there are any must be asked of the endpoint
+        if self._capture.reader.kind is FLOW_RUN:
+            return []
+        self._buffer = self._buffer or self._make_buffer()
+        try:
+            return self._buffer.around(Window(runs[0].expected, runs[-1].expected + MICROSECOND))
+        except (NotFound, AccessRefused):
+            return []
+
+    def _handed_on(self, histories: list[tuple[str, list[Row]]]) -> Iterator[list[RunState]]:
+        for states in batches(((run_id, row) for run_id, rows in histories for row in rows), BATCH):
+            self._tally.read(self._table, len(states))
+            yield states
 
     def _histories(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
         return read_ahead((self._history_call(run_id) for run_id in sorted(run_ids)), self._client.connections)
@@ -75,20 +130,30 @@ class StateHistory:
         path, column = f"/{self._one}_run_states/", f"{self._one}_run_id"
 
         def fetch() -> tuple[str, list[Row]]:
-            return run_id, self._client.rows(self._client.get(path, {column: run_id}), f"GET {path}")
+            states = self._client.rows(self._client.get(path, {column: run_id}), f"GET {path}")
+            ordered = sorted(states, key=lambda state: parse(state["timestamp"]))
+            return run_id, [{**state, "sequence": number} for number, state in enumerate(ordered, 1)]
 
         return fetch
 
     def _missing(self, histories: list[tuple[str, list[Row]]]) -> Iterator[list[RunState]]:
+        """The states that the warehouse lacks, or has with another number."""
         for states in batches(((run_id, row) for run_id, rows in histories for row in rows), BATCH):
             self._tally.read(self._table, len(states))
-            present = self._present([row["id"] for _, row in states])
-            missing = [(run_id, row) for run_id, row in states if row["id"] not in present]
+            places = self._places(row["id"] for _, row in states)
+            missing = [(run_id, row) for run_id, row in states if not _is_at(places.get(row["id"]), row)]
             if missing:
                 yield missing
 
-    def _present(self, ids: list[str]) -> set[str]:
+    def _places(self, ids: Iterable[str]) -> dict[str, Place]:
         if not self._capture.known:
-            return set()
+            return {}
         known = self._capture.known
-        return {id_ for batch in batches(ids, BATCH) for id_ in known.present(self._table, batch)}
+        found: dict[str, Place] = {}
+        for batch in batches(ids, BATCH):
+            found.update(known.places(self._table, batch))
+        return found
+
+
+def _is_at(place: Place | None, state: Row) -> bool:
+    return place is not None and place.sequence == state["sequence"]

@@ -21,7 +21,7 @@ from .paging import Row
 from .retention import Reason
 from .rows import version
 from .run_reader import RunReader
-from .settings import HISTORY_INTERVALS, STATE_TYPES
+from .settings import HISTORY_INTERVALS, STATE_TYPES, TERMINAL_STATE_TYPES
 from .snapshot import snapshot
 from .windows import Window
 
@@ -123,11 +123,13 @@ class Verification:
     warehouse_runs: int = 0
     intervals: int = 0
     drifts: list[Drift] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    """Runs that the server could not give, in words."""
 
     @property
     def whole(self) -> bool:
         """Whether nothing differs but what the next sync loads."""
-        return not any(drift.matters for drift in self.drifts)
+        return not self.gaps and not any(drift.matters for drift in self.drifts)
 
 
 class Verify:
@@ -138,6 +140,7 @@ class Verify:
         whole: reads them without filters.
         holdings: the warehouse.
         watermark: up to when the last sync read changes.
+        open_from: open runs expected from then on are read by every sync.
         reason: why a run is gone that ended then.
     """
 
@@ -147,6 +150,7 @@ class Verify:
         whole: RunReader,
         holdings: Holdings,
         watermark: datetime,
+        open_from: datetime,
         reason: Callable[[datetime | None], Reason],
     ) -> None:
         self.reader = reader
@@ -154,6 +158,7 @@ class Verify:
         self.holdings = holdings
         self.table = reader.kind.name
         self._watermark = watermark
+        self._open_from = open_from
         self._reason = reason
         self._longest: timedelta | None = None
 
@@ -168,15 +173,13 @@ class Verify:
         """Compare counts, and runs where counts differ."""
         found = Verification(self.table, window)
         drifts = [] if window.empty else list(self._compared(window, self._step(window), found))
-        found.drifts = one_each([*drifts, *self._elsewhere(window)])
-        return found
+        return self._ended(found, drifts)
 
     def sweep(self, window: Window, comparison: Comparison) -> Verification:
         """Compare every column of every run: the first load's reads, which alone show some edits."""
         found = Verification(self.table, window)
         drifts = list(self.swept(window, comparison, found))
-        found.drifts = one_each([*drifts, *self._elsewhere(window)])
-        return found
+        return self._ended(found, drifts)
 
     def swept(self, window: Window, comparison: Comparison, found: Verification | None = None) -> Iterator[Drift]:
         """What differs of the runs expected in `window`, in any column; `found` counts what was compared."""
@@ -199,9 +202,11 @@ class Verify:
                 if columns:
                     yield self._drift(interval, "changed", as_held(row), as_held(copy), columns)
 
-    def _elsewhere(self, window: Window) -> Iterator[Drift]:
-        yield from self._beyond(window)
-        yield from self._without_history(window)
+    def _ended(self, found: Verification, drifts: list[Drift]) -> Verification:
+        """`found`, with what differs in its window and beside it."""
+        found.drifts = one_each([*drifts, *self._beyond(found.window), *self._without_history(found.window)])
+        found.gaps = list(self.reader.gaps)
+        return found
 
     def _step(self, window: Window) -> timedelta:
         requests = max(-(-self.holdings.count(self.table, window) // RUNS_PER_REQUEST), 1)
@@ -253,9 +258,10 @@ class Verify:
         yield from self._not_on_server(interval, [warehouse[id_] for id_ in warehouse.keys() - server.keys()])
 
     def _not_on_server(self, interval: Window, held: list[Held]) -> Iterator[Drift]:
-        """Those of `held` that the server no longer has; without filters what it did not answer is gone."""
+        """Those of `held` that the server no longer has; by their ids, for a page or a count may have lacked them."""
         elsewhere: dict[str, Held] = {}
-        if self.reader.filtered:
+        # after a vacuum thousands are gone, and one count tells that all are
+        if len(held) <= RUNS_PER_INTERVAL or self.whole.count(interval):
             pages = self.whole.by_ids(run.id for run in held)
             elsewhere = {row["id"]: as_held(row) for rows in pages for row in rows}
         ends = self.holdings.ends(self.table, [run.id for run in held])
@@ -325,8 +331,20 @@ class Verify:
             on_server=server.state_name if server else None,
             in_warehouse=held.state_name if held else None,
             columns=columns,
-            since_last_sync=server is not None and server.updated >= self._watermark,
+            since_last_sync=self._next_sync_has(server, held),
         )
+
+    def _next_sync_has(self, server: Held | None, held: Held | None) -> bool:
+        """Whether the difference arose after the last sync in a way that the next one notices."""
+        if server is None:
+            # gone while it was open
+            return held is not None and self._is_open(held) and held.expected_start_time >= self._open_from
+        # an edit of a run that ended shows in no read of a sync
+        edited = held is not None and held.state_id == server.state_id and not self._is_open(server)
+        return server.updated >= self._watermark and not edited
+
+    def _is_open(self, run: Held) -> bool:
+        return run.state_type not in TERMINAL_STATE_TYPES
 
     def _is_asked_for(self, state_type: str | None) -> bool:
         return self.reader.state_types is None or state_type in self.reader.state_types

@@ -1,0 +1,244 @@
+"""What a sync costs, next to its floor and to what a user would write instead, on a real server filled with runs.
+
+    python benchmarks/bench.py [--flow-runs 20000] [--task-runs 50000] [--repeat 3] [--no-tenfold] [--no-rivals]
+                               [--write-docs]
+
+All of one kind is measured in turns, each in a process of its own, start-up included; each figure is printed as it
+comes, medians at the end. `--write-docs` writes them to docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+from changes import Changes
+from copied import HERE, QUIET, RUN_TABLES, STATE_TABLES, Copy, routes
+from figures import FLOOR, LOOP, OURS, REST_API, Figure, Server, page
+from fill_server import UNDISTURBED
+from measured import Measured, measured
+from sampled import differences
+
+from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer
+
+DOCS = HERE.parent / "docs" / "benchmarks.md"
+# all runs and states lie within what a self-hosted server keeps of its events
+DAYS = 7
+# what takes a second or two is measured more often
+SHORT_REPEAT = 5
+SAMPLE = 2_000
+RIVALS = {REST_API: "rest_api", LOOP: "requests"}
+# run histories one by one take the rivals so long that they are measured on the oldest of the runs
+RIVALS_PART = 10
+
+ROW_TABLES = (*RUN_TABLES, *STATE_TABLES)
+
+RUNS = "full sync of runs"
+EVERYTHING = "full sync with state history"
+CHANGED = "sync after 1 % changed"
+IDLE = "idle sync"
+VERIFY = "verify"
+ONLY_RUNS = ("--resources", ",".join(RUN_TABLES))
+
+INTRO = """\
+Written by `make bench`. Every line is the median of several runs, measured in turns in one go, each in a process of its
+own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends them
+(compressed). A real Prefect {prefect} server on SQLite runs on the same machine; its runs are generated, {days} days of
+them, with states and events as a server writes them.
+
+- **floor**: the requests that the sync sends, sent again over as many connections, the replies thrown away.
+- **prefect-runs**: the command. *Full sync of runs* is a first load of flow runs and task runs. *Full sync with state
+  history* is a first load of everything. *Sync after 1 % changed* loads {flow_changes:,} flow runs and {task_changes:,}
+  task runs that ran, or were forced into another state, since the last sync: as many on a larger server. *Idle sync*
+  finds that nothing changed.
+- **dlt rest_api**: dlt's generic source for the same endpoints: pages by offset, merge on id, states as a child
+  resource, resources in parallel, parquet files.
+- **requests loop**: pages by offset and histories one after the other, written as NDJSON, read by DuckDB.
+
+The last two cannot tell what changed, nor what is missing: their next sync is the full one again."""
+
+
+class Bench:
+    """The measurements of one server; `copies` is an empty folder, `changes` how many runs of each kind change."""
+
+    def __init__(self, url: str, copies: Path, figures: Server, changes: tuple[int, int]) -> None:
+        self.url = url
+        self.figures = figures
+        self._copies = copies
+        self._changes = changes
+        self._requests = copies / "requests.jsonl"
+
+    def full(self, what: str, repeat: int, tables: tuple[str, ...], *options: str, rivals: str | None = None) -> Copy:
+        """First loads into empty warehouses, next to their floor; the last one is kept."""
+        first = self._empty(f"{what} recorded")
+        first.recorded(self._requests, "sync", *options)
+        first.remove()
+        for number in range(repeat):
+            self._floor(what)
+            copy = self._empty(f"{what} {number}")
+            self._add(what, copy.command("sync", *options), copy.rows(*tables))
+            if rivals is not None:
+                self._rivals(what, states=tables != RUN_TABLES, before=rivals)
+            if number < repeat - 1:
+                copy.remove()
+        return copy
+
+    def load(self, what: str) -> Copy:
+        """One first load of everything, without its floor."""
+        copy = self._empty(what)
+        self._add(what, copy.command("sync"), copy.rows(*ROW_TABLES))
+        return copy
+
+    def again(self, what: str, copy: Copy, repeat: int, command: str = "sync") -> None:
+        """A command on a warehouse that is put back before each time, next to its floor."""
+        copy.keep()
+        copy.recorded(self._requests, command)
+        for _ in range(repeat):
+            self._floor(what)
+            copy.put_back()
+            found = copy.command(command)
+            self._add(what, found, _loaded(found) if command == "sync" else 0)
+
+    def change(self) -> None:
+        """Change runs on the server."""
+        Changes(self.url).make(*self._changes)
+
+    def history_requests(self, flow_runs: int, task_runs: int) -> None:
+        """Say how many requests the histories of the sync recorded last took."""
+        found: Counter[str] = routes(self._requests)
+        tasks = found["GET /task_run_states/"] + found["POST /events/filter of prefect.task-run."]
+        self.figures.note(
+            f"State history: {tasks:,} requests for {task_runs:,} task runs, of which "
+            f"{found['GET /task_run_states/']:,} for a single run; {found['GET /flow_run_states/']:,} for "
+            f"{flow_runs:,} flow runs."
+        )
+
+    def sample(self, copy: Copy) -> None:
+        """Compare histories with the endpoint."""
+        runs, states, found = differences(self.url, copy.database, SAMPLE)
+        self.figures.note(f"{runs:,} runs drawn by lot, {states:,} states: {len(found)} runs differ from the endpoint.")
+        for difference in found[:5]:
+            print(difference, flush=True)
+
+    def before(self, flow_runs: int) -> str:
+        """The expected start before which the rivals' part of the flow runs lies."""
+        body = {"sort": "EXPECTED_START_TIME_ASC", "offset": flow_runs // RIVALS_PART, "limit": 1}
+        reply = requests.post(f"{self.url}/flow_runs/filter", json=body, timeout=60)
+        reply.raise_for_status()
+        return str(reply.json()[0]["expected_start_time"])
+
+    def _empty(self, name: str) -> Copy:
+        return Copy(self.url, self._copies / name)
+
+    def _add(self, what: str, found: Measured, rows: int) -> None:
+        # the same requests had the same replies in the floor
+        floor = self.figures.of(what, FLOOR)
+        bytes_ = round(floor.median("bytes")) if floor else 0
+        self.figures.add(what, OURS, Figure(found.report["requests"], bytes_, found.seconds, found.peak_mb, rows))
+
+    def _floor(self, what: str) -> None:
+        found = measured([sys.executable, HERE / "floor.py", self._requests], self._copies, {})
+        self.figures.add(
+            what,
+            FLOOR,
+            Figure(found.report["requests"], found.report["bytes"], found.seconds, found.peak_mb, 0),
+        )
+
+    def _rivals(self, what: str, states: bool, before: str) -> None:
+        for by, name in RIVALS.items():
+            folder = self._copies / name
+            folder.mkdir()
+            options = [*(["--states"] if states else []), *(["--before", before] if before else [])]
+            environment = {**QUIET, "DLT_DATA_DIR": str(folder / "dlt")}
+            found = measured([sys.executable, HERE / "rivals.py", name, self.url, *options], folder, environment)
+            shutil.rmtree(folder)
+            counts = found.report
+            figure = Figure(counts["requests"], counts["bytes"], found.seconds, found.peak_mb, counts["rows"])
+            self.figures.add(what, by, figure, f"the oldest 1/{RIVALS_PART} of the runs" if before else "")
+
+
+def _loaded(sync: Measured) -> int:
+    """Runs and states that a sync brought, new ones and changed ones."""
+    return sum(sync.report[which].get(table, 0) for which in ("new", "changed") for table in ROW_TABLES)
+
+
+@contextmanager
+def server(flow_runs: int, task_runs: int) -> Iterator[tuple[LocalServer, str]]:
+    """A started server with generated runs and their events, and what it holds in words."""
+    with tempfile.TemporaryDirectory(prefix="prefect-bench-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        fill = [sys.executable, HERE / "fill_server.py", "--flow-runs", flow_runs, "--task-runs", task_runs]
+        # in a process of its own, whose memory is then free again
+        told = subprocess.run(
+            [*map(str, fill), "--days", str(DAYS), "--events", "--home", str(home)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        rows = {words[0]: int(words[1].replace(",", "")) for words in map(str.split, told.splitlines()[:-1])}
+        states = rows["flow_run_state"] + rows["task_run_state"]
+        title = f"{rows['flow_run']:,} flow runs, {rows['task_run']:,} task runs, {states:,} states"
+        title += f", {rows['events']:,} events"
+        print(f"\n{title}", flush=True)
+        started = LocalServer(DEFAULT_VERSION, home=home, settings=UNDISTURBED)
+        try:
+            yield started.start(), title
+        finally:
+            started.close()
+
+
+def measure(asked: argparse.Namespace, times: int) -> Server:
+    """All figures of a server `times` as large as asked; of a larger one without rivals and what takes an hour."""
+    flow_runs, task_runs = asked.flow_runs * times, asked.task_runs * times
+    with server(flow_runs, task_runs) as (started, title), tempfile.TemporaryDirectory() as folder:
+        figures = Server(title)
+        bench = Bench(started.url, Path(folder), figures, (asked.flow_runs // 100, asked.task_runs // 100))
+        rivals = asked.rivals and times == 1
+        bench.full(RUNS, asked.repeat, RUN_TABLES, *ONLY_RUNS, rivals="" if rivals else None).remove()
+        if times == 1:
+            part = bench.before(flow_runs) if rivals else None
+            copy = bench.full(EVERYTHING, asked.repeat, ROW_TABLES, rivals=part)
+            bench.history_requests(flow_runs, task_runs)
+        else:
+            copy = bench.load(EVERYTHING)
+        bench.sample(copy)
+        # the first sync after a load counts what the next ones compare with
+        copy.command("sync")
+        bench.again(IDLE, copy, SHORT_REPEAT)
+        bench.again(VERIFY, copy, SHORT_REPEAT, "verify")
+        bench.change()
+        bench.again(CHANGED, copy, SHORT_REPEAT)
+        return figures
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--flow-runs", type=int, default=20_000)
+    parser.add_argument("--task-runs", type=int, default=50_000)
+    parser.add_argument("--repeat", type=int, default=3, help="runs of what takes long (3)")
+    parser.add_argument("--tenfold", action=argparse.BooleanOptionalAction, default=True, help="a larger server too")
+    parser.add_argument("--rivals", action=argparse.BooleanOptionalAction, default=True, help="rivals too")
+    parser.add_argument("--write-docs", action="store_true", help=f"write {DOCS.relative_to(HERE.parent)}")
+    asked = parser.parse_args()
+    measured_servers = [measure(asked, times) for times in ((1, 10) if asked.tenfold else (1,))]
+    intro = INTRO.format(
+        prefect=DEFAULT_VERSION, days=DAYS, flow_changes=asked.flow_runs // 100, task_changes=asked.task_runs // 100
+    )
+    text = page(measured_servers, intro)
+    print(f"\n{text}")
+    if asked.write_docs:
+        DOCS.parent.mkdir(exist_ok=True)
+        DOCS.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Chains of states: what run rows and events told of a run, linked from its present state back. Pure: no I/O, no clock.
+
+An event names the state before its own (`follows`), unless more than five minutes lay between; then it still tells
+what that state was. A chain that reaches the run's first state, or one that the warehouse has, is a whole history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from .clock import parse
+from .paging import Row
+
+# what a state's details hold when nothing else was said; events leave it out
+UNSAID = {"deferred": False, "untrackable_result": False, "pause_reschedule": False}
+
+
+class Place(NamedTuple):
+    """Where a state stands in the history of its run; no number where it was loaded before there were any."""
+
+    sequence: int | None
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StateEvent:
+    """That a run entered a state.
+
+    `follows` is the id of the state before, where the event names it; `before` is its type and name, or None for the
+    first state of a run; `state` is the whole state, where the event tells it (task runs).
+    """
+
+    kind: str
+    state_id: str
+    run_id: str
+    occurred: datetime
+    follows: str | None
+    before: tuple[str, str | None] | None
+    type: str
+    name: str | None
+    state: Row | None
+
+
+def state_event(event: Row) -> StateEvent | None:
+    """The API's event, shaped; None where it tells of no state."""
+    resource, payload = event["resource"], event.get("payload") or {}
+    kind, _, run_id = resource["prefect.resource.id"].rpartition(".")
+    if "prefect.state-type" not in resource:
+        return None
+    occurred = parse(event["occurred"])
+    initial = payload.get("initial_state") or {}
+    from_type = (payload.get("intended") or {}).get("from") or initial.get("type")
+    return StateEvent(
+        kind,
+        event["id"],
+        run_id,
+        occurred,
+        event.get("follows"),
+        (from_type, initial.get("name")) if from_type else None,
+        resource["prefect.state-type"],
+        resource.get("prefect.state-name"),
+        _state(event, payload) if "task_run" in payload else None,
+    )
+
+
+def _state(event: Row, payload: Row) -> Row | None:
+    told = payload.get("validated_state") or {}
+    if not {"type", "name", "state_details"} <= told.keys():
+        return None
+    return {
+        "id": event["id"],
+        "type": told["type"],
+        "name": told["name"],
+        "timestamp": event["occurred"],
+        "message": told.get("message"),
+        "state_details": {**UNSAID, **told["state_details"]},
+    }
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The states of a run that the warehouse lacks, oldest first, each with its number in the run."""
+
+    states: list[Row]
+    ids: frozenset[str]
+
+
+class Chains:
+    """Looks histories up in events and in what the warehouse has.
+
+    Args:
+        events: state events of one kind of run, any order, each once or more.
+        places: state id → where it stands, of states in the warehouse.
+    """
+
+    def __init__(self, events: Iterable[StateEvent], places: Mapping[str, Place]) -> None:
+        self._events = {event.state_id: event for event in events}
+        self._places = places
+        self._of_run: dict[str, list[StateEvent]] = {}
+        for event in self._events.values():
+            self._of_run.setdefault(event.run_id, []).append(event)
+
+    def find(self, run_id: str, state_id: str, present: Row | None, born_with: bool) -> Chain | None:
+        """The history of a run that ends in the state `state_id`; None where not all of it was told.
+
+        Args:
+            present: that state, where the run's row told it.
+            born_with: whether the run was made in that state.
+        """
+        states: list[Row] = []
+        base = 0
+        ids = {state_id}
+        while (place := self._places.get(state_id)) is None:
+            event = self._events.get(state_id)
+            state = present if present is not None and present["id"] == state_id else event.state if event else None
+            if state is None:
+                return None
+            states.append(state)
+            if born_with and len(states) == 1:
+                break
+            if event is None:
+                return None
+            if event.before is None:
+                break
+            before = event.follows or self._before(run_id, event)
+            if before is None or before in ids:
+                return None
+            ids.add(before)
+            state_id = before
+        else:
+            if place.sequence is None:
+                return None
+            base = place.sequence
+        states.reverse()
+        if not _ascending(states, place.timestamp if place else None):
+            return None
+        numbered = [{**state, "sequence": base + number} for number, state in enumerate(states, 1)]
+        return Chain(numbered, frozenset(ids))
+
+    def _before(self, run_id: str, event: StateEvent) -> str | None:
+        """The run's last state before `event`, if it is the one that the event comes from."""
+        earlier = [other for other in self._of_run.get(run_id, ()) if other.occurred < event.occurred]
+        last = max(earlier, key=lambda other: other.occurred, default=None)
+        return last.state_id if last and (last.type, last.name) == event.before else None
+
+
+def _ascending(states: list[Row], after: datetime | None) -> bool:
+    """Whether the states' times agree with their order, so that numbers given later agree with these."""
+    times = [parse(state["timestamp"]) for state in states]
+    return all(a < b for a, b in zip([after, *times] if after else times, times if after else times[1:], strict=False))
