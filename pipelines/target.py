@@ -115,9 +115,8 @@ class Target:
         Yields:
             The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
         """
-        tables = resources or [
-            name for table in selections for name in (table, states_of(table)) if self.warehouse.has(name)
-        ]
+        synced = self.watermarks()
+        tables = resources or [name for table in selections for name in (table, states_of(table)) if name in synced]
         while True:
             source = self.source(selections=selections).with_resources(*tables, "tombstones", "syncs")
             load_id, _ = self.load(source)

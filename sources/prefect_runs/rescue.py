@@ -31,7 +31,6 @@ class RunPages:
         self._client = client
         self._table = table
         self._path = f"/{table}/filter"
-        self._rescued = False
 
     def read(self, asked: Body, limit: int | None) -> Page:
         """The page that `asked` describes: all of its rows but those named in `gaps`.
@@ -43,17 +42,13 @@ class RunPages:
         """
         limit = limit or self._client.page_size
         try:
-            # what is done about one such page is as good as trying again, and waits for nothing
-            return self._client.page(self._path, asked, limit, once=self._rescued)
-        except ServerFailed as refused:
+            return self._client.page(self._path, asked, limit, once=True)
+        except ServerFailed:
+            # at once, for what is done about such a page is as good as trying again, and waits only where it must
             try:
-                page = self._around(asked, min(limit, self._client.page_size, IDS))
+                return self._around(asked, min(limit, self._client.page_size, IDS))
             except ServerFailed:
-                if not self._rescued:
-                    raise refused from None
                 return self._client.page(self._path, asked, limit)
-        self._rescued = True
-        return page
 
     def _around(self, asked: Body, limit: int) -> Page:
         # a route that answers nothing at all is not asked row by row
