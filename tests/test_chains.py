@@ -32,6 +32,7 @@ def event(number: int, **changes: Any) -> StateEvent:
         "occurred": at(number),
         "follows": f"s{number - 1}" if number else None,
         "before": before,
+        "first": not number,
         "type": HISTORY[number].upper(),
         "name": HISTORY[number],
         "state": state(number),
@@ -69,7 +70,9 @@ ALL = [("s0", 1), ("s1", 2), ("s2", 3), ("s3", 4)]
         pytest.param(events()[1:], None, id="the present one is not told"),
         pytest.param(events(follows="s3"), None, id="in a circle"),
         pytest.param(
-            [event(3), event(2), event(1, follows=None, before=None)], [("s1", 1), ("s2", 2), ("s3", 3)], id="short"
+            [event(3), event(2), event(1, follows=None, before=None, first=True)],
+            [("s1", 1), ("s2", 2), ("s3", 3)],
+            id="short",
         ),
         pytest.param(
             [event(3), event(2), event(1, run_id="other"), event(0)], ALL, id="by links, whatever run is named"
@@ -152,6 +155,15 @@ def test_event_of_a_task_run_tells_the_whole_state() -> None:
         "message": "",
         "state_details": {"deferred": False, "untrackable_result": True, "pause_reschedule": False},
     }
+
+
+def test_event_that_leaves_out_where_it_comes_from_is_no_first_one() -> None:
+    payload = {"validated_state": API_EVENT["payload"]["validated_state"], "task_run": {}}
+    told = state_event({**API_EVENT, "follows": None, "payload": payload})
+    first = state_event({**API_EVENT, "follows": None, "payload": {**payload, "intended": {"from": None}}})
+    assert told is not None
+    assert first is not None
+    assert (told.first, first.first) == (False, True)
 
 
 def test_event_of_a_flow_run_tells_no_details() -> None:

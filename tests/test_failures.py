@@ -309,7 +309,7 @@ class TestFullDisk:
 
 
 class TestSigterm:
-    @pytest.mark.parametrize("path", ["/admin/version", "/flow_run_states"])
+    @pytest.mark.parametrize("path", ["/admin/version", "/flows/filter"])
     def test_while_it_reads(self, command: Command, proxy: FaultProxy, path: str) -> None:
         processes: list[subprocess.Popen[str]] = []
         proxy.before(path, lambda: processes[0].terminate())

@@ -110,7 +110,7 @@ def test_more_than_a_page_expected_at_one_time(copy: Copy, api: PrefectApi, prox
     for kind in KINDS:
         assert any(read_of(kind, "ID_DESC", None)(request) for request in proxy.requests)
     refused = [request for request in proxy.requests if request.status == 422]
-    asked = [request.body["limit"] for request in proxy.requests if request.path.endswith("/filter")]
+    asked = [request.body.get("limit") for request in proxy.requests if request.path.endswith("/filter")]
     # 200 rows once, and then what the server named
     assert [request.body["limit"] for request in refused] == [200]
     assert {limit for limit in asked if limit} <= {1, SMALL_PAGE, 200}

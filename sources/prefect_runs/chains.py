@@ -29,8 +29,8 @@ class Place(NamedTuple):
 class StateEvent:
     """That a run entered a state.
 
-    `follows` is the id of the state before, where the event names it; `before` is its type and name, or None for the
-    first state of a run; `state` is the whole state, where the event tells it (task runs).
+    `follows` is the id of the state before, where the event names it; `before` is its type and name, where it tells
+    them; `first` says that there was none; `state` is the whole state, where the event tells it (task runs).
     """
 
     kind: str
@@ -39,6 +39,7 @@ class StateEvent:
     occurred: datetime
     follows: str | None
     before: tuple[str, str | None] | None
+    first: bool
     type: str
     name: str | None
     state: Row | None
@@ -60,6 +61,8 @@ def state_event(event: Row) -> StateEvent | None:
         occurred,
         event.get("follows"),
         (from_type, initial.get("name")) if from_type else None,
+        # said, and not merely left out
+        "intended" in payload and from_type is None and event.get("follows") is None,
         resource["prefect.state-type"],
         resource.get("prefect.state-name"),
         _state(event, payload) if "task_run" in payload else None,
@@ -123,7 +126,7 @@ class Chains:
                 break
             if event is None:
                 return None
-            if event.before is None:
+            if event.first:
                 break
             before = event.follows or self._before(run_id, event)
             if before is None or before in ids:
