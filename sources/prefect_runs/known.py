@@ -21,7 +21,7 @@ Version = tuple[datetime, datetime | None]
 class Known(Protocol):
     """Answers about one workspace's rows in the destination; empty where a table does not exist.
 
-    A run is live unless it has a tombstone.
+    A run is live unless it has a tombstone. Any number of ids may be asked for at once.
     """
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:

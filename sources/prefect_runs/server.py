@@ -33,8 +33,8 @@ from .tally import Tally
 from .verify import Holdings, Verify
 from .windows import Window
 
-# ids asked of the warehouse at once
-IDS_ASKED = 1_000
+# tombstones of one page
+TOMBSTONES = 1_000
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 
@@ -125,7 +125,6 @@ class Server:
     def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
         whole = self._reader(runs).unfiltered
-
         open_from = watermark - timedelta(days=self._settings.in_flight_days)
 
         def reason(ended: datetime | None) -> Reason:
@@ -165,15 +164,14 @@ class Server:
             for table, capture in self._captures.items()
         }
         # a flow run's task runs go with it, and no read shows those that ended long before
-        of_flow_runs = batches(sorted(gone.get("flow_runs", ())), IDS_ASKED)
-        gone.setdefault("task_runs", set()).update(id_ for ids in of_flow_runs for id_ in self._known.task_runs_of(ids))
+        gone.setdefault("task_runs", set()).update(self._known.task_runs_of(gone.get("flow_runs", set())))
         for table, run_ids in gone.items():
-            for ids in batches(sorted(run_ids), IDS_ASKED):
+            for ids in batches(sorted(run_ids), TOMBSTONES):
                 ends = self._known.ends(table, ids)
                 yield [self._tombstone(table, id_, ends.get(id_)) for id_ in ids]
         for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
-            for ids in batches(loaded, IDS_ASKED):
+            for ids in batches(loaded, TOMBSTONES):
                 back = self._known.tombstoned(table, ids)
                 yield [{"resource": table, "id": id_, "returned": True} for id_ in sorted(back)]
 

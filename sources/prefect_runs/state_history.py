@@ -21,7 +21,7 @@ from .settings import REMEMBERED_RUNS
 from .tally import Tally
 from .windows import Window
 
-# states handed on, runs looked up in events, and ids asked of the warehouse, at once
+# states handed on, and runs looked up in events, at once
 BATCH = 1_000
 # histories in memory at once
 HISTORIES = 200
@@ -145,14 +145,9 @@ class StateHistory:
             if missing:
                 yield missing
 
-    def _places(self, ids: Iterable[str]) -> dict[str, Place]:
-        if not self._capture.known:
-            return {}
+    def _places(self, ids: Iterable[str]) -> Mapping[str, Place]:
         known = self._capture.known
-        found: dict[str, Place] = {}
-        for batch in batches(ids, BATCH):
-            found.update(known.places(self._table, batch))
-        return found
+        return known.places(self._table, list(ids)) if known else {}
 
 
 def _is_at(place: Place | None, state: Row) -> bool:
