@@ -10,6 +10,8 @@ from typing import Any
 
 import requests
 
+from prefect_runs.clock import from_http_date
+
 Row = dict[str, Any]
 
 # a server with SQLite waits for the lock of a busy database for a minute, and answers 503 then
@@ -48,6 +50,15 @@ class PrefectApi:
         if not reply.ok:
             raise Refused(f"{method} {path} {body}: {reply.status_code} {reply.text[:500]}")
         return reply.json() if reply.content else None
+
+    def outlive_its_second(self) -> None:
+        """Wait until what happened so far is before the time that a sync takes: a `Date`, cut to whole seconds.
+
+        The server renews that header about once a second, which a busy one does late.
+        """
+        begun = now()
+        while from_http_date(self._session.get(f"{self.url}/admin/version").headers["Date"]) <= begun:
+            time.sleep(0.1)
 
     def flow(self, name: str = "tested") -> str:
         """Id of the flow called `name`."""

@@ -19,8 +19,9 @@ from prefect_runs_pipelines.backfill import BackfillOptions, BackfillReport, bac
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.target import Target
 
-# not as many task runs as flow runs, so that one of them needs more loads
-FLOW_RUNS = 8
+# more than two loads take, for each has up to two windows of two rows; and not as many task runs as flow runs, so that
+# one of them needs more loads
+FLOW_RUNS = 10
 TASK_RUNS_EACH = 2
 
 

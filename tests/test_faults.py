@@ -203,7 +203,7 @@ class TestOutdatedReplies:
         copy.url = proxy.url
         copy.sync()
         for _ in range(2):
-            time.sleep(1.1)
+            api.outlive_its_second()
             api.task_run("COMPLETED", flow_run_id=api.flow_run("RUNNING"))
             proxy.inject(stale(), "/admin/version")
             copy.sync_and_compare()
@@ -331,8 +331,8 @@ class TestClientsClockIsOff:
         client = SkewedClient(api, flow_run_id, hours * HOUR)
         for type_ in ("RUNNING", "COMPLETED"):
             client.enters(type_)
-        # a sync's time is cut to whole seconds, and what was recorded after it is left to the next one
-        time.sleep(1.1)
+        # what was recorded after the time of a sync is left to the next one
+        api.outlive_its_second()
         copy.sync()
         if hours < 0:
             # an end and events of an hour ago are in no window since the lookback
