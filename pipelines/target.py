@@ -107,6 +107,7 @@ class Target:
         self.pipeline.extract(source, loader_file_format="parquet")
         normalized = self.pipeline.normalize()
         info = patiently(self._load_package)
+        self.warehouse.loaded()
         return info.loads_ids[-1], normalized.row_counts
 
     def reload(self, selections: Mapping[str, Selection], resources: Sequence[str] = ()) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
+        self._kept_schema: dlt.Schema | None = None
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -133,7 +134,14 @@ class Warehouse:
 
     @property
     def _schema(self) -> dlt.Schema | None:
-        return self._pipeline.default_schema if self._pipeline.default_schema_name else None
+        # dlt reads it from its file each time
+        if self._kept_schema is None and self._pipeline.default_schema_name:
+            self._kept_schema = self._pipeline.default_schema
+        return self._kept_schema
+
+    def loaded(self) -> None:
+        """Take note that something was loaded: there may be tables and columns that were not there before."""
+        self._kept_schema = None
 
     def of_workspace(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""

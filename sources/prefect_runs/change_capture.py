@@ -18,6 +18,7 @@ from .chains import StateEvent
 from .clock import parse, text
 from .exceptions import AccessRefused, NotFound
 from .known import Known
+from .lost_runs import LostTaskRuns
 from .news import News
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
@@ -63,12 +64,14 @@ class RunRef(NamedTuple):
 class Outcome:
     """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
 
-    `in_windows`: the runs are all those of windows of expected start, not those that changed.
+    `in_windows`: the runs are all those of windows of expected start, not those that changed. `first_load`: and the
+    windows are those of a first load.
     """
 
     runs: list[RunRef] = field(default_factory=list)
     events: list[StateEvent] = field(default_factory=list)
     in_windows: bool = False
+    first_load: bool = False
     gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     remembered: State = field(default_factory=dict)
@@ -87,6 +90,7 @@ class ChangeCapture:
         known: what the warehouse has, if it can be asked.
         tally: counts what is read.
         selection: runs to read instead of what changed.
+        lost: finds the task runs that the server lost, if the warehouse can be asked.
     """
 
     def __init__(
@@ -100,9 +104,11 @@ class ChangeCapture:
         known: Known | None,
         tally: Tally,
         selection: Selection | None = None,
+        lost: LostTaskRuns | None = None,
     ) -> None:
         self.reader = reader
         self.known = known
+        self.lost = lost
         self._events = events
         self._settings = settings
         self._scope = scope
@@ -131,8 +137,8 @@ class ChangeCapture:
             outcome = Outcome()
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
-                yield Outcome(runs, in_windows=outcome.in_windows)
-            yield Outcome(outcome.runs, outcome.events, outcome.in_windows)
+                yield Outcome(runs, [], outcome.in_windows, outcome.first_load)
+            yield Outcome(outcome.runs, outcome.events, outcome.in_windows, outcome.first_load)
         else:
             yield outcome
         self._finish(plan, outcome, cursor, state)
@@ -194,6 +200,7 @@ class ChangeCapture:
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
+        outcome.first_load = outcome.in_windows and not plan.selected
         self._tally.reading_since(plan.since)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)
@@ -281,6 +288,9 @@ class ChangeCapture:
         if self.known:
             loaded = self.known.present(self.reader.kind.name, deleted)
             outcome.gone |= loaded - self.known.tombstoned(self.reader.kind.name, loaded)
+        if self.lost:
+            # what was not recorded within the lookback will not be
+            self.lost.look_up({run_id for run_id in unresolved if latest[run_id] < self.next_since(plan.ceiling)})
         again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]
         if self.known and self.reader.kind is TASK_RUN:

@@ -6,7 +6,7 @@ Nothing is asked of the server before the first resource is read, so a source ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -20,6 +20,7 @@ from .events import EventFeed
 from .filters import scope
 from .history_counts import history_counts, history_window
 from .known import Known
+from .lost_runs import LostTaskRuns
 from .paging import Row
 from .progress import State
 from .read_ahead import batches
@@ -35,6 +36,8 @@ from .windows import Window
 
 # tombstones of one page
 TOMBSTONES = 1_000
+# the reason of a tombstone whose run never had a row
+EVENTS_ONLY = "events_only"
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 
@@ -96,8 +99,25 @@ class Server:
                 self._known,
                 self.tally,
                 self._selections.get(runs),
+                self.lost if runs == TASK_RUN.name else None,
             )
         return self._captures[runs]
+
+    @cached_property
+    def lost(self) -> LostTaskRuns | None:
+        """Finds the task runs that the server lost; None where the warehouse cannot be asked."""
+        if self._known is None:
+            return None
+
+        def feed(run_ids: Collection[str]) -> EventFeed:
+            prefix = TASK_RUN.resource_prefix
+            return EventFeed(self.client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in run_ids])
+
+        return LostTaskRuns(self._reader(TASK_RUN.name), feed, self._known, lambda: self._events_kept)
+
+    @property
+    def _events_kept(self) -> Window:
+        return Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
 
     @cached_property
     def retention(self) -> Retention:
@@ -109,9 +129,8 @@ class Server:
         return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self.tally)
 
     def _event_buffer(self, runs: str) -> EventBuffer:
-        kept = Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
         prefix = KINDS[runs].resource_prefix
-        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), kept, self.client.connections)
+        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), self._events_kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
@@ -168,15 +187,17 @@ class Server:
         for table, run_ids in gone.items():
             for ids in batches(sorted(run_ids), TOMBSTONES):
                 ends = self._known.ends(table, ids)
-                yield [self._tombstone(table, id_, ends.get(id_)) for id_ in ids]
+                reasons = {id_: self.retention.reason(ends.get(id_), self.ceiling) for id_ in ids}
+                yield [self._tombstone(table, id_, reasons[id_]) for id_ in ids]
+        for ids in batches(sorted(self.lost.found if self.lost else ()), TOMBSTONES):
+            yield [self._tombstone(TASK_RUN.name, id_, EVENTS_ONLY) for id_ in ids]
         for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             for ids in batches(loaded, TOMBSTONES):
                 back = self._known.tombstoned(table, ids)
                 yield [{"resource": table, "id": id_, "returned": True} for id_ in sorted(back)]
 
-    def _tombstone(self, table: str, id_: str, ended: datetime | None) -> Row:
-        reason = self.retention.reason(ended, self.ceiling)
+    def _tombstone(self, table: str, id_: str, reason: str) -> Row:
         return {"resource": table, "id": id_, "noticed_at": text(self.ceiling), "reason": reason}
 
     def sync_row(self) -> Row:
