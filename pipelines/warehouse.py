@@ -8,6 +8,7 @@ from typing import Any
 
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 
 from prefect_runs import Version
 from prefect_runs.chains import Place
@@ -35,7 +36,7 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
-        self._kept_schema: dlt.Schema | None = None
+        self._made: tuple[dlt.Schema, SqlClientBase[Any]] | None = None
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -134,14 +135,18 @@ class Warehouse:
 
     @property
     def _schema(self) -> dlt.Schema | None:
-        # dlt reads it from its file each time
-        if self._kept_schema is None and self._pipeline.default_schema_name:
-            self._kept_schema = self._pipeline.default_schema
-        return self._kept_schema
+        return self._kept[0] if self._kept else None
+
+    @property
+    def _kept(self) -> tuple[dlt.Schema, SqlClientBase[Any]] | None:
+        """The schema, which dlt reads from its file each time, and a client, which takes as long to make as to ask."""
+        if self._made is None and self._pipeline.default_schema_name:
+            self._made = self._pipeline.default_schema, self._pipeline.sql_client()
+        return self._made
 
     def loaded(self) -> None:
         """Take note that something was loaded: there may be tables and columns that were not there before."""
-        self._kept_schema = None
+        self._made = None
 
     def of_workspace(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
@@ -155,10 +160,11 @@ class Warehouse:
         ]
 
     def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[Answer]:
-        # before the first load there is no schema, and so no dataset to ask; opening one costs 40 ms each time
-        if self._schema is None:
+        # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
+        # DuckDB file that is held open keeps everybody else out
+        if self._kept is None:
             return
-        with self._pipeline.sql_client() as client:
+        with self._kept[1] as client:
             names = {table: client.make_qualified_table_name(table) for table in TABLE_NAMES}
             for sql, parameters in questions:
                 try:

@@ -28,7 +28,7 @@ from .rows import is_torn, version
 from .run_reader import FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
-from .snapshot import snapshot
+from .snapshot import Snapshots
 from .tables import LINKS
 from .tally import Tally
 from .windows import Window
@@ -82,6 +82,7 @@ class ChangeCapture:
 
     Args:
         reader: reads the runs.
+        snapshots: reads them by windows of expected start.
         events: reads their events.
         settings: lookback, horizon and the other bounds.
         scope: differs when other runs are asked for; then everything is read anew.
@@ -96,6 +97,7 @@ class ChangeCapture:
     def __init__(
         self,
         reader: RunReader,
+        snapshots: Snapshots,
         events: RecentEvents,
         settings: ReadSettings,
         scope: str,
@@ -109,6 +111,7 @@ class ChangeCapture:
         self.reader = reader
         self.known = known
         self.lost = lost
+        self._snapshots = snapshots
         self._events = events
         self._settings = settings
         self._scope = scope
@@ -220,7 +223,7 @@ class ChangeCapture:
         rest = plan.window
         for window, rows in self._windows(plan.window):
             yield _sift(rows, outcome, news)
-            rest = Window(window.end, plan.window.end)
+            rest = rest.rest(window)
         if rest.empty:
             for rows in self._read(self.reader.settled_from(plan.window.end)):
                 yield _sift(rows, outcome, news)
@@ -233,16 +236,16 @@ class ChangeCapture:
         for window, rows in self._windows(rest, selection.newest_first) if rest else ():
             yield _sift(rows, outcome, news)
             assert rest is not None
-            rest = Window(rest.start, window.start) if selection.newest_first else Window(window.end, rest.end)
+            rest = rest.rest(window, selection.newest_first)
         if rest:
             outcome.remembered["backfill"] = selection.state(rest)
         yield from self._read_back(selection.ids, outcome, news)
 
     def _windows(self, whole: Window, newest_first: bool = False) -> Iterator[tuple[Window, list[Row]]]:
         """Windows of a chunk of `whole`, each with all its rows."""
-        for window, pages in snapshot(self.reader, whole, self._settings.chunk_rows, newest_first):
-            for rows in self._read([list(chain.from_iterable(pages))]):
-                yield window, rows
+        for read in self._snapshots.chunk(whole, self._settings.chunk_rows, newest_first):
+            for rows in self._read([list(chain.from_iterable(read.pages))]):
+                yield read.window, rows
 
     def _torn(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """Torn rows read again: most are whole a moment later. The rest are remembered for a day."""

@@ -5,16 +5,14 @@ Nothing is asked of the server before the first resource is read, so a source ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from .access import Access
 from .change_capture import ChangeCapture
-from .client import Patience, PrefectClient
 from .clock import text
-from .credentials import Connection
 from .event_buffer import EventBuffer
 from .events import EventFeed
 from .filters import scope
@@ -47,19 +45,18 @@ class Server:
 
     def __init__(
         self,
-        connection: Connection,
+        access: Access,
         workspace: str | None,
         filters: RunFilters,
         settings: ReadSettings,
         known: Known | None,
         selections: Mapping[str, Selection] | None = None,
-        patience: Patience | None = None,
     ) -> None:
-        self.workspace = workspace or connection.workspace
-        self.client = PrefectClient(
-            connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
-        )
+        self.client = access.client
+        self.workspace = workspace or self.client.connection.workspace
         self.tally = Tally()
+        self._access = access
+        self._requests_before = self.client.requests_sent
         self._selections = selections or {}
         # a backfill may go back before the date from which runs are synced
         self._filters = filters.without_start() if selections else filters
@@ -67,7 +64,6 @@ class Server:
         self._known = known
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
-        self._readers: dict[str, RunReader] = {}
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
 
@@ -91,6 +87,7 @@ class Server:
             kind = KINDS[runs]
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
+                self._access.snapshots(self._reader(runs)),
                 RecentEvents(self._feed, kind, self._settings.lookback, lambda: self.retention, self.tally),
                 self._settings,
                 self._scope,
@@ -208,7 +205,7 @@ class Server:
             "window_start": text(self.tally.since) if self.tally.since else None,
             "window_end": None if self._selections else text(self.ceiling),
             "finished_at": text(self.client.clock or self.ceiling),
-            "requests": self.client.requests_sent,
+            "requests": self.client.requests_sent - self._requests_before,
             "rows_read": self.tally.rows_read.total(),
             "rows_changed": self.tally.rows_loaded.total(),
             "resources": self.tally.resources(),
@@ -234,17 +231,4 @@ class Server:
         return {"runs_kept_days": runs / DAY if runs else None, "events_kept_days": events / DAY}
 
     def _reader(self, runs: str) -> RunReader:
-        if runs not in self._readers:
-            self._readers[runs] = RunReader(self.client, KINDS[runs], self._filters, _numbers(self.version))
-        return self._readers[runs]
-
-
-def _numbers(version: str | None) -> tuple[int, ...] | None:
-    """The version's leading numbers, to compare by; None (the newest is assumed) where there are none."""
-    numbers = []
-    for part in (version or "").split(".")[:3]:
-        digits = re.match(r"\d+", part)
-        if digits is None:
-            break
-        numbers.append(int(digits[0]))
-    return tuple(numbers) or None
+        return self._access.reader(KINDS[runs], self._filters, self.version)

@@ -20,8 +20,9 @@ RUN_TABLES = ("flow_runs", "task_runs")
 HISTORY_INTERVALS = 500
 HISTORY_INTERVAL = timedelta(hours=1)
 
-# windows of the first load hold at most this many runs: four of them for each kind of run are in memory, 5 kB a run
+# windows of the first load hold at most this many runs, 5 kB each; so many windows of each kind of run are in memory
 ROWS_PER_WINDOW = 1_000
+WINDOWS_AHEAD = 6
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
 # pipeline state must stay a few kB, and what falls out of this list is found by `verify`

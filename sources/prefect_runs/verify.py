@@ -183,7 +183,7 @@ class Verify:
 
     def swept(self, window: Window, comparison: Comparison, found: Verification | None = None) -> Iterator[Drift]:
         """What differs of the runs expected in `window`, in any column; `found` counts what was compared."""
-        for part, pages in snapshot(self.reader, window, None):
+        for part, _, pages in snapshot(self.reader, window):
             rows = list(chain.from_iterable(pages))
             copies = [row for row in self.holdings.rows(self.table, part) if self._is_asked_for(row["state_type"])]
             yield from self.compare(part, rows, [as_held(row) for row in copies])

@@ -31,6 +31,10 @@ class Window:
         middle = self.start + (self.end - self.start) // 2
         return Window(self.start, middle), Window(middle, self.end)
 
+    def rest(self, read: Window, newest_first: bool = False) -> Window:
+        """What is left when all up to `read`, and that too, was read: from the start on, or from the end back."""
+        return Window(self.start, read.start) if newest_first else Window(read.end, self.end)
+
     def parts(self, span: timedelta) -> Iterator[Window]:
         """The window cut into pieces of `span`, the last one shorter."""
         start = self.start
