@@ -25,6 +25,8 @@ class Access:
         self.client = PrefectClient(
             connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
         )
+        self.requests_told = 0
+        """Requests that runs of the source told of; what is read ahead between two of them, the later one tells."""
         self._readers: dict[str, RunReader] = {}
         self._snapshots: dict[RunReader, Snapshots] = {}
 

@@ -56,7 +56,6 @@ class Server:
         self.workspace = workspace or self.client.connection.workspace
         self.tally = Tally()
         self._access = access
-        self._requests_before = self.client.requests_sent
         self._selections = selections or {}
         # a backfill may go back before the date from which runs are synced
         self._filters = filters.without_start() if selections else filters
@@ -205,7 +204,7 @@ class Server:
             "window_start": text(self.tally.since) if self.tally.since else None,
             "window_end": None if self._selections else text(self.ceiling),
             "finished_at": text(self.client.clock or self.ceiling),
-            "requests": self.client.requests_sent - self._requests_before,
+            "requests": self._requests(),
             "rows_read": self.tally.rows_read.total(),
             "rows_changed": self.tally.rows_loaded.total(),
             "resources": self.tally.resources(),
@@ -217,6 +216,10 @@ class Server:
             "purpose": self._purpose,
             **self._kept_days(),
         }
+
+    def _requests(self) -> int:
+        told, self._access.requests_told = self._access.requests_told, self.client.requests_sent
+        return self._access.requests_told - told
 
     @property
     def _purpose(self) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunReader
-from .settings import ROWS_PER_WINDOW, WINDOWS_AHEAD
-from .windows import Window, counted_windows
+from .settings import HISTORY_INTERVALS, ROWS_PER_WINDOW, RUNS_PER_HISTORY, WINDOWS_AHEAD
+from .windows import Window, counted_windows, packed
 
 
 class WindowRead(NamedTuple):
@@ -34,9 +35,41 @@ def snapshot(
         # a run made between the count and here is later than the ceiling
         return lambda: WindowRead(window, count, reader.expected(window) if count else [])
 
-    windows = counted_windows(whole, reader.count, rows, newest_first)
+    windows = planned_windows(reader, whole, rows, newest_first)
     calls = (call(window, count) for window, count in windows)
     return read_ahead(calls, reader.client.connections, WINDOWS_AHEAD)
+
+
+def planned_windows(
+    reader: RunReader, whole: Window, rows: int, newest_first: bool = False
+) -> Iterator[tuple[Window, int]]:
+    """Windows that cover `whole` in order, each with about as many runs as it holds, at most `rows`.
+
+    By the server's counts of many intervals in one request: a count for each window would wait behind the pages.
+    """
+    for part, runs in counted_windows(whole, reader.count, RUNS_PER_HISTORY, newest_first):
+        yield from _planned(reader, part, runs, rows, newest_first)
+
+
+def _planned(
+    reader: RunReader, window: Window, runs: int, rows: int, newest_first: bool
+) -> Iterator[tuple[Window, int]]:
+    step = window.step(HISTORY_INTERVALS)
+    if runs <= rows:
+        yield window, runs
+    elif window.end - window.start <= step:
+        yield from counted_windows(window, reader.count, rows, newest_first)
+    else:
+        # nothing of the window is left out, however many intervals the server answers
+        counts = chain(_counts(reader.history(window, step)), repeat(0))
+        intervals = list(zip(window.parts(step), counts, strict=False))
+        for part, in_part in packed(intervals[::-1] if newest_first else intervals, rows):
+            # never said to be empty, for runs without a state are in no such count
+            yield from _planned(reader, part, max(in_part, 1), rows, newest_first)
+
+
+def _counts(history: list[Row]) -> Iterator[int]:
+    return (sum(state["count_runs"] for state in interval["states"]) for interval in history)
 
 
 class Snapshots:
