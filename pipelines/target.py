@@ -33,7 +33,7 @@ from .warehouse import Untrusted, Warehouse
 SECTIONS = ("sources", "prefect_runs")
 
 # rows of a first load or backfill that are committed together: what a killed one loses is read again in seconds
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 5_000
 
 SYNC_COLUMNS = (
     *("server_version", "window_start", "window_end", "finished_at"),

@@ -37,6 +37,7 @@ class Warehouse:
         self._pipeline = pipeline
         self._workspace = workspace
         self._made: tuple[dlt.Schema, SqlClientBase[Any]] | None = None
+        self._is_without_tombstones: bool | None = None
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -71,6 +72,11 @@ class Warehouse:
         rows = self._with_ids(f"SELECT id, {sequence}, timestamp FROM {{{table}}} WHERE id IN ({{ids}})", ids)
         return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
 
+    def has_runs(self, table: str, window: Window) -> bool:
+        """See `prefect_runs.known.Known`."""
+        sql = f"SELECT 1 FROM {{{table}}} WHERE expected_start_time >= %s AND expected_start_time < %s LIMIT 1"
+        return bool(self.rows(sql, window.start, window.end))
+
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """See `prefect_runs.known.Known`."""
         columns = LINKS[table]
@@ -98,6 +104,10 @@ class Warehouse:
 
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
+        if self._is_without_tombstones is None:
+            self._is_without_tombstones = not self.rows("SELECT 1 FROM {tombstones} LIMIT 1")
+        if self._is_without_tombstones:
+            return set()
         sql = f"SELECT id FROM {{tombstones}} WHERE resource = '{table}' AND id IN ({{ids}})"
         return {row[0] for row in self._with_ids(sql, ids)}
 
@@ -147,6 +157,7 @@ class Warehouse:
     def loaded(self) -> None:
         """Take note that something was loaded: there may be tables and columns that were not there before."""
         self._made = None
+        self._is_without_tombstones = None
 
     def of_workspace(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""

@@ -25,7 +25,7 @@ from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
 from .retention import Retention
 from .rows import is_torn, version
-from .run_reader import FLOW_RUN, TASK_RUN, RunReader
+from .run_reader import FAR_FUTURE, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
 from .snapshot import Snapshots
@@ -213,8 +213,9 @@ class ChangeCapture:
             self._watch_retention(plan.since, plan.ceiling)
             pages = chain(self._changes(plan, outcome, news), self._changes_by_event(plan, state, outcome, news))
             pages = chain(pages, self._missed(plan, outcome, news))
+        are_new = self._are_new(plan)
         for rows in chain(pages, self._torn(plan, outcome, news)):
-            yield self._with_links(rows)
+            yield rows if are_new else self._with_links(rows)
 
     def _snapshot(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.window is not None
@@ -327,6 +328,12 @@ class ChangeCapture:
             gone = gone - {row["id"] for row in rows}
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
         outcome.gone |= gone - self.reader.unreadable
+
+    def _are_new(self, plan: Plan) -> bool:
+        """Whether the warehouse has none of the runs that a first load is about to read."""
+        if not self.known or plan.window is None:
+            return False
+        return not self.known.has_runs(self.reader.kind.name, Window(plan.window.start, FAR_FUTURE))
 
     def _with_links(self, rows: list[Row]) -> list[Row]:
         """`rows`, with the links that the server nulled when it deleted what they led to."""
