@@ -23,7 +23,7 @@ from pathlib import Path
 import requests
 from changes import Changes
 from copied import HERE, QUIET, RUN_TABLES, STATE_TABLES, Copy, routes
-from figures import FLOOR, LOOP, OURS, REST_API, Figure, Server, page
+from figures import FLOOR, LOOP, OURS, REST_API, REST_API_TUNED, Figure, Server, page
 from fill_server import UNDISTURBED
 from measured import Measured, measured
 from sampled import differences
@@ -36,7 +36,7 @@ DAYS = 7
 # what takes a second or two is measured more often
 SHORT_REPEAT = 5
 SAMPLE = 2_000
-RIVALS = {REST_API: "rest_api", LOOP: "requests"}
+RIVALS = {REST_API: "rest_api", REST_API_TUNED: "rest_api_tuned", LOOP: "requests"}
 # run histories one by one take the rivals so long that they are measured on the oldest of the runs
 RIVALS_PART = 10
 
@@ -61,10 +61,10 @@ them, with states and events as a server writes them.
   task runs that ran, or were forced into another state, since the last sync: as many on a larger server. *Idle sync*
   finds that nothing changed.
 - **dlt rest_api**: dlt's generic source for the same endpoints: pages by offset, merge on id, states as a child
-  resource, resources in parallel, parquet files.
+  resource. *Tuned*: the same with resources in parallel and parquet files.
 - **requests loop**: pages by offset and histories one after the other, written as NDJSON, read by DuckDB.
 
-The last two cannot tell what changed, nor what is missing: their next sync is the full one again."""
+The last three cannot tell what changed, nor what is missing: their next sync is the full one again."""
 
 
 class Bench:

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 HEADERS = ("what", "by", "rows", "requests", "MB", "seconds", "peak MB", "rows/s")
-FLOOR, OURS, REST_API, LOOP = "floor", "prefect-runs", "dlt rest_api", "requests loop"
+FLOOR, OURS = "floor", "prefect-runs"
+REST_API, REST_API_TUNED, LOOP = "dlt rest_api", "dlt rest_api, tuned", "requests loop"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Server:
                 continue
             if floor := self.of(ours.what, FLOOR):
                 yield [ours.what, FLOOR, f"{ours.median('seconds') / floor.median('seconds'):.2f} times its time"]
-            for rival in (REST_API, LOOP):
+            for rival in (REST_API, REST_API_TUNED, LOOP):
                 if theirs := self.of(ours.what, rival):
                     faster = theirs.median("seconds") / theirs.median("rows") * ours.median("rows")
                     yield [ours.what, rival, f"{faster / ours.median('seconds'):.1f} times its rows a second"]

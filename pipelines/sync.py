@@ -13,7 +13,7 @@ from typing import Any
 
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import RESOURCES, ConfigurationError, unfinished
+from prefect_runs import RESOURCES, Access, ConfigurationError, unfinished
 from prefect_runs.change_capture import UNFINISHED
 
 from .failures import explained, patiently
@@ -70,15 +70,16 @@ class Sync:
         if self.options.full:
             self._forget()
         before = patiently(self.target.warehouse.counts)
-        loads, loaded = self._load_all()
+        with self.target.access() as access:
+            loads, loaded = self._load_all(access)
         return self._report(before, loads, loaded, time.monotonic() - started)
 
-    def _load_all(self) -> tuple[list[str], Counter[str]]:
+    def _load_all(self, access: Access) -> tuple[list[str], Counter[str]]:
         loads: list[str] = []
         loaded: Counter[str] = Counter()
         began: datetime | None = None
         while True:
-            load_id, counts = self.target.load(self._source())
+            load_id, counts = self.target.load(self._source(access))
             loads.append(load_id)
             loaded.update(counts)
             row = self.target.sync_rows([load_id])[0]
@@ -91,9 +92,9 @@ class Sync:
                 continue
             return loads, loaded
 
-    def _source(self) -> Any:
+    def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back
-        source = self.target.source(trusting=not self.options.full)
+        source = self.target.source(access, trusting=not self.options.full)
         return (
             source.with_resources(*self.options.resources, "tombstones", "syncs") if self.options.resources else source
         )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from dlt.common.configuration import resolve_configuration
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs
+from prefect_runs import Access, PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
@@ -32,7 +33,7 @@ from .warehouse import Untrusted, Warehouse
 SECTIONS = ("sources", "prefect_runs")
 
 # rows of a first load or backfill that are committed together: what a killed one loses is read again in seconds
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 5_000
 
 SYNC_COLUMNS = (
     *("server_version", "window_start", "window_end", "finished_at"),
@@ -89,24 +90,35 @@ class Target:
             patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
+        self.warehouse.loaded()
 
-    def source(self, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
+    @contextmanager
+    def access(self) -> Iterator[Access]:
+        """What several sources share, one after the other."""
+        access = Access(self.connection, self.settings)
+        try:
+            yield access
+        finally:
+            access.close()
+
+    def source(self, access: Access, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
         """The source, ready to be read once.
 
         Args:
+            access, selections: see `prefect_runs.prefect_runs`.
             trusting: whether what the warehouse has need not be loaded again.
-            selections: see `prefect_runs.prefect_runs`.
         """
         settings = self.settings.copy()
         settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
         known = self.warehouse if trusting else Untrusted(self.pipeline, self.workspace)
-        return prefect_runs(self.credentials, self.workspace, self.filters, settings, known, selections)
+        return prefect_runs(self.credentials, self.workspace, self.filters, settings, known, selections, access)
 
     def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
         """Extract, normalize and load `source`; its load id, and the rows of each table."""
         self.pipeline.extract(source, loader_file_format="parquet")
         normalized = self.pipeline.normalize()
         info = patiently(self._load_package)
+        self.warehouse.loaded()
         return info.loads_ids[-1], normalized.row_counts
 
     def reload(self, selections: Mapping[str, Selection], resources: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
@@ -117,12 +129,13 @@ class Target:
         """
         synced = self.watermarks()
         tables = resources or [name for table in selections for name in (table, states_of(table)) if name in synced]
-        while True:
-            source = self.source(selections=selections).with_resources(*tables, "tombstones", "syncs")
-            load_id, _ = self.load(source)
-            yield self.sync_rows([load_id])[0]
-            if all(backfill["done"] for name, backfill in self._backfills() if name in tables):
-                break
+        with self.access() as access:
+            while True:
+                source = self.source(access, selections=selections).with_resources(*tables, "tombstones", "syncs")
+                load_id, _ = self.load(source)
+                yield self.sync_rows([load_id])[0]
+                if all(backfill["done"] for name, backfill in self._backfills() if name in tables):
+                    break
         if any(selection.window for selection in selections.values()):
             self._end_backfill(tables)
 

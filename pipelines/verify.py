@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from prefect_runs import ConfigurationError, Selection, unfinished
+from prefect_runs.access import Access
 from prefect_runs.client import Patience
 from prefect_runs.clock import text
 from prefect_runs.comparison import Comparison
@@ -145,12 +146,11 @@ class Verifier:
     def _server(self) -> Server:
         target = self.target
         return Server(
-            target.connection,
+            Access(target.connection, target.settings, PATIENCE),
             target.workspace,
             target.filters,
             target.settings,
             self.target.warehouse,
-            patience=PATIENCE,
         )
 
     def _first(self, server: Server, verifies: dict[str, Verify]) -> Pass:

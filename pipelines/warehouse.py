@@ -8,6 +8,7 @@ from typing import Any
 
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 
 from prefect_runs import Version
 from prefect_runs.chains import Place
@@ -35,6 +36,8 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
+        self._made: tuple[dlt.Schema, SqlClientBase[Any]] | None = None
+        self._is_without_tombstones: bool | None = None
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -69,6 +72,11 @@ class Warehouse:
         rows = self._with_ids(f"SELECT id, {sequence}, timestamp FROM {{{table}}} WHERE id IN ({{ids}})", ids)
         return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
 
+    def has_runs(self, table: str, window: Window) -> bool:
+        """See `prefect_runs.known.Known`."""
+        sql = f"SELECT 1 FROM {{{table}}} WHERE expected_start_time >= %s AND expected_start_time < %s LIMIT 1"
+        return bool(self.rows(sql, window.start, window.end))
+
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """See `prefect_runs.known.Known`."""
         columns = LINKS[table]
@@ -96,6 +104,10 @@ class Warehouse:
 
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
+        if self._is_without_tombstones is None:
+            self._is_without_tombstones = not self.rows("SELECT 1 FROM {tombstones} LIMIT 1")
+        if self._is_without_tombstones:
+            return set()
         sql = f"SELECT id FROM {{tombstones}} WHERE resource = '{table}' AND id IN ({{ids}})"
         return {row[0] for row in self._with_ids(sql, ids)}
 
@@ -133,7 +145,19 @@ class Warehouse:
 
     @property
     def _schema(self) -> dlt.Schema | None:
-        return self._pipeline.default_schema if self._pipeline.default_schema_name else None
+        return self._kept[0] if self._kept else None
+
+    @property
+    def _kept(self) -> tuple[dlt.Schema, SqlClientBase[Any]] | None:
+        """The schema, which dlt reads from its file each time, and a client, which takes as long to make as to ask."""
+        if self._made is None and self._pipeline.default_schema_name:
+            self._made = self._pipeline.default_schema, self._pipeline.sql_client()
+        return self._made
+
+    def loaded(self) -> None:
+        """Take note that something was loaded: there may be tables and columns that were not there before."""
+        self._made = None
+        self._is_without_tombstones = None
 
     def of_workspace(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
@@ -147,10 +171,11 @@ class Warehouse:
         ]
 
     def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[Answer]:
-        # before the first load there is no schema, and so no dataset to ask; opening one costs 40 ms each time
-        if self._schema is None:
+        # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
+        # DuckDB file that is held open keeps everybody else out
+        if self._kept is None:
             return
-        with self._pipeline.sql_client() as client:
+        with self._kept[1] as client:
             names = {table: client.make_qualified_table_name(table) for table in TABLE_NAMES}
             for sql, parameters in questions:
                 try:

@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from prefect_runs.snapshot import chunk
-from prefect_runs.windows import Window, counted_windows
+from prefect_runs.windows import Window, counted_windows, packed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -69,7 +68,22 @@ def test_an_empty_window_is_not_counted() -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize(("rows", "taken"), [(None, 4), (1, 1), (5, 1), (6, 2), (100, 4)])
-def test_a_chunk_ends_with_the_window_that_fills_it(rows: int | None, taken: int) -> None:
-    counted = [(window(1), 5), (window(2), 5), (window(3), 0), (window(4), 5)]
-    assert list(chunk(counted, rows)) == counted[:taken]
+def test_neighbours_are_packed_while_they_hold_few_rows() -> None:
+    intervals = list(zip(window(60).parts(10 * MICROSECOND), [2, 1, 0, 3, 9, 0], strict=True))
+    for given in (intervals, intervals[::-1]):
+        together = list(packed(given, at_most=3))
+        assert sorted(rows for _, rows in together) == [0, 3, 3, 9]
+        ascending = sorted((part for part, _ in together), key=lambda part: part.start)
+        assert (ascending[0].start, ascending[-1].end) == (START, window(60).end)
+        assert all(one.end == next_.start for one, next_ in pairwise(ascending))
+
+
+def test_the_rest_is_what_was_not_read() -> None:
+    first, second = window(10).halves()
+    assert window(10).rest(first) == second
+    assert window(10).rest(second, newest_first=True) == first
+
+
+@pytest.mark.parametrize(("seconds", "parts", "step"), [(10, 5, 2), (11, 5, 3), (0.5, 500, 1), (1000, 500, 2)])
+def test_a_step_is_whole_seconds(seconds: float, parts: int, step: int) -> None:
+    assert Window(START, START + timedelta(seconds=seconds)).step(parts) == timedelta(seconds=step)

@@ -8,6 +8,7 @@ from typing import Any
 import dlt
 from dlt.extract import DltResource
 
+from .access import Access
 from .credentials import PrefectCredentials
 from .dimensions import dimension
 from .exceptions import (
@@ -47,6 +48,7 @@ def prefect_runs(
     settings: ReadSettings = dlt.config.value,
     known: Known | None = None,
     selections: Mapping[str, Selection] | None = None,
+    access: Access | None = None,
 ) -> Sequence[DltResource]:
     """Flow runs, task runs, their state history, and what they belong to.
 
@@ -63,6 +65,7 @@ def prefect_runs(
         known: tells what the warehouse holds, so that nothing is loaded twice; see `known.Known`.
         selections: by `flow_runs` and `task_runs`: runs to be read again instead of what changed; the watermark
             stays where it is. Select the resources of these runs and their states, and `tombstones`.
+        access: that of the run of the source before, which then may read ahead while its rows are loaded.
 
     Returns:
         The resources named in `RESOURCES`, `tombstones` and `syncs`.
@@ -73,7 +76,8 @@ def prefect_runs(
         UnexpectedReply: the server answers something that is not understood.
     """
     filters, settings = filters or RunFilters(), settings or ReadSettings()
-    server = Server(credentials.connection(), workspace, filters, settings, known, selections)
+    access = access or Access(credentials.connection(), settings)
+    server = Server(access, workspace, filters, settings, known, selections)
 
     def runs(name: str) -> DltResource:
         shape = RunShape(TABLES[name], server.workspace)
@@ -157,6 +161,7 @@ def _progress(resource: str) -> State:
 __all__ = [
     "RECORDS",
     "RESOURCES",
+    "Access",
     "AccessRefused",
     "ConfigurationError",
     "Known",

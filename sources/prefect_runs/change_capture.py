@@ -18,16 +18,17 @@ from .chains import StateEvent
 from .clock import parse, text
 from .exceptions import AccessRefused, NotFound
 from .known import Known
+from .lost_runs import LostTaskRuns
 from .news import News
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
 from .retention import Retention
 from .rows import is_torn, version
-from .run_reader import FLOW_RUN, TASK_RUN, RunReader
+from .run_reader import FAR_FUTURE, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
-from .snapshot import snapshot
+from .snapshot import Snapshots
 from .tables import LINKS
 from .tally import Tally
 from .windows import Window
@@ -63,12 +64,14 @@ class RunRef(NamedTuple):
 class Outcome:
     """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
 
-    `in_windows`: the runs are all those of windows of expected start, not those that changed.
+    `in_windows`: the runs are all those of windows of expected start, not those that changed. `first_load`: and the
+    windows are those of a first load.
     """
 
     runs: list[RunRef] = field(default_factory=list)
     events: list[StateEvent] = field(default_factory=list)
     in_windows: bool = False
+    first_load: bool = False
     gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     remembered: State = field(default_factory=dict)
@@ -79,6 +82,7 @@ class ChangeCapture:
 
     Args:
         reader: reads the runs.
+        snapshots: reads them by windows of expected start.
         events: reads their events.
         settings: lookback, horizon and the other bounds.
         scope: differs when other runs are asked for; then everything is read anew.
@@ -87,11 +91,13 @@ class ChangeCapture:
         known: what the warehouse has, if it can be asked.
         tally: counts what is read.
         selection: runs to read instead of what changed.
+        lost: finds the task runs that the server lost, if the warehouse can be asked.
     """
 
     def __init__(
         self,
         reader: RunReader,
+        snapshots: Snapshots,
         events: RecentEvents,
         settings: ReadSettings,
         scope: str,
@@ -100,9 +106,12 @@ class ChangeCapture:
         known: Known | None,
         tally: Tally,
         selection: Selection | None = None,
+        lost: LostTaskRuns | None = None,
     ) -> None:
         self.reader = reader
         self.known = known
+        self.lost = lost
+        self._snapshots = snapshots
         self._events = events
         self._settings = settings
         self._scope = scope
@@ -131,8 +140,8 @@ class ChangeCapture:
             outcome = Outcome()
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
-                yield Outcome(runs, in_windows=outcome.in_windows)
-            yield Outcome(outcome.runs, outcome.events, outcome.in_windows)
+                yield Outcome(runs, [], outcome.in_windows, outcome.first_load)
+            yield Outcome(outcome.runs, outcome.events, outcome.in_windows, outcome.first_load)
         else:
             yield outcome
         self._finish(plan, outcome, cursor, state)
@@ -194,6 +203,7 @@ class ChangeCapture:
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
+        outcome.first_load = outcome.in_windows and not plan.selected
         self._tally.reading_since(plan.since)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)
@@ -203,8 +213,9 @@ class ChangeCapture:
             self._watch_retention(plan.since, plan.ceiling)
             pages = chain(self._changes(plan, outcome, news), self._changes_by_event(plan, state, outcome, news))
             pages = chain(pages, self._missed(plan, outcome, news))
+        are_new = self._are_new(plan)
         for rows in chain(pages, self._torn(plan, outcome, news)):
-            yield self._with_links(rows)
+            yield rows if are_new else self._with_links(rows)
 
     def _snapshot(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.window is not None
@@ -213,7 +224,7 @@ class ChangeCapture:
         rest = plan.window
         for window, rows in self._windows(plan.window):
             yield _sift(rows, outcome, news)
-            rest = Window(window.end, plan.window.end)
+            rest = rest.rest(window)
         if rest.empty:
             for rows in self._read(self.reader.settled_from(plan.window.end)):
                 yield _sift(rows, outcome, news)
@@ -226,16 +237,16 @@ class ChangeCapture:
         for window, rows in self._windows(rest, selection.newest_first) if rest else ():
             yield _sift(rows, outcome, news)
             assert rest is not None
-            rest = Window(rest.start, window.start) if selection.newest_first else Window(window.end, rest.end)
+            rest = rest.rest(window, selection.newest_first)
         if rest:
             outcome.remembered["backfill"] = selection.state(rest)
         yield from self._read_back(selection.ids, outcome, news)
 
     def _windows(self, whole: Window, newest_first: bool = False) -> Iterator[tuple[Window, list[Row]]]:
         """Windows of a chunk of `whole`, each with all its rows."""
-        for window, pages in snapshot(self.reader, whole, self._settings.chunk_rows, newest_first):
-            for rows in self._read([list(chain.from_iterable(pages))]):
-                yield window, rows
+        for read in self._snapshots.chunk(whole, self._settings.chunk_rows, newest_first):
+            for rows in self._read([list(chain.from_iterable(read.pages))]):
+                yield read.window, rows
 
     def _torn(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """Torn rows read again: most are whole a moment later. The rest are remembered for a day."""
@@ -281,6 +292,9 @@ class ChangeCapture:
         if self.known:
             loaded = self.known.present(self.reader.kind.name, deleted)
             outcome.gone |= loaded - self.known.tombstoned(self.reader.kind.name, loaded)
+        if self.lost:
+            # what was not recorded within the lookback will not be
+            self.lost.look_up({run_id for run_id in unresolved if latest[run_id] < self.next_since(plan.ceiling)})
         again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]
         if self.known and self.reader.kind is TASK_RUN:
@@ -314,6 +328,12 @@ class ChangeCapture:
             gone = gone - {row["id"] for row in rows}
             yield _sift(news.newer(rows), outcome, news, asked_for=True)
         outcome.gone |= gone - self.reader.unreadable
+
+    def _are_new(self, plan: Plan) -> bool:
+        """Whether the warehouse has none of the runs that a first load is about to read."""
+        if not self.known or plan.window is None:
+            return False
+        return not self.known.has_runs(self.reader.kind.name, Window(plan.window.start, FAR_FUTURE))
 
     def _with_links(self, rows: list[Row]) -> list[Row]:
         """`rows`, with the links that the server nulled when it deleted what they led to."""

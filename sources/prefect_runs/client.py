@@ -18,6 +18,7 @@ from dlt.sources.helpers.requests import Client as RetryingClient
 from dlt.sources.helpers.rest_client.client import RESTClient
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from requests.utils import get_netrc_auth
 
 from .clock import from_http_date, server_time
 from .credentials import Connection
@@ -27,6 +28,8 @@ from .paging import Body, Page, Row
 
 # reads change nothing, so trying again is safe. Prefect answers 500 or 503 while SQLite is locked.
 RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
+# a redirect is not followed, for the custom headers would go to whatever host it names
+NO_REDIRECT: dict[str, Any] = {"allow_redirects": False}
 # the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
 ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
 
@@ -97,7 +100,7 @@ class PrefectClient:
 
     def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
         """The JSON that a GET answers. Errors as in `post`."""
-        return self._answer("GET", path, lambda rest: rest.get(path, params, headers=self._csrf, **self._options))
+        return self._answer("GET", path, lambda rest: rest.get(path, params, headers=self._csrf, **NO_REDIRECT))
 
     def post(self, path: str, body: Body) -> Any:
         """The JSON that a POST of `body` answers.
@@ -109,7 +112,7 @@ class PrefectClient:
             ServerUnavailable: no answer, or 408, 429 or 5xx to every try; for a 500 it is ServerFailed.
             UnexpectedReply: no JSON.
         """
-        return self._answer("POST", path, lambda rest: rest.post(path, body, headers=self._csrf, **self._options))
+        return self._answer("POST", path, lambda rest: rest.post(path, body, headers=self._csrf, **NO_REDIRECT))
 
     def page(self, path: str, body: Body, limit: int | None = None, once: bool = False) -> Page:
         """A page of rows from a `/filter` route; the page size follows what the server allows.
@@ -123,7 +126,7 @@ class PrefectClient:
                 "POST",
                 path,
                 lambda rest, size=size: rest.post(  # type: ignore[misc]
-                    path, {**body, "limit": size}, headers=self._csrf, **self._options
+                    path, {**body, "limit": size}, headers=self._csrf, **NO_REDIRECT
                 ),
                 once,
             )
@@ -150,7 +153,7 @@ class PrefectClient:
     def version(self) -> str | None:
         """The server's version, or None where it does not tell (Prefect Cloud)."""
         path = "/admin/version"
-        response = self._send("GET", path, lambda rest: rest.get(path, **self._options))
+        response = self._send("GET", path, lambda rest: rest.get(path, **NO_REDIRECT))
         if response.status_code in (403, 404) and self.connection.is_cloud:
             return None
         if response.status_code == 404:
@@ -169,21 +172,21 @@ class PrefectClient:
     def server_settings(self) -> dict[str, Any]:
         """The `server` part of a self-hosted server's settings; empty where it does not tell."""
         path = "/admin/settings"
-        response = self._send("GET", path, lambda rest: rest.get(path, **self._options))
+        response = self._send("GET", path, lambda rest: rest.get(path, **NO_REDIRECT))
         if response.status_code in (403, 404):
             return {}
         reply = self._json(response)
         settings = reply.get("server") if isinstance(reply, dict) else None
         return settings if isinstance(settings, dict) else {}
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        # a redirect is not followed, for the custom headers would go to whatever host it names
-        options: dict[str, Any] = {"allow_redirects": False}
-        if self.connection.verify is not True:
-            # given with each request, for the environment's CA bundle would win over the session's setting
-            options["verify"] = self.connection.verify
-        return options
+    def _settle(self, session: requests.Session) -> None:
+        """Take from the environment once what `requests` would look for anew at every request."""
+        url = self.connection.url
+        found = session.merge_environment_settings(url, {}, None, None, None)
+        session.proxies = dict(found["proxies"])
+        session.verify = found["verify"] if self.connection.verify is True else self.connection.verify
+        session.auth = get_netrc_auth(url)
+        session.trust_env = False
 
     def _answer(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Any:
         return self._json(self._send(method, path, send))
@@ -217,7 +220,7 @@ class PrefectClient:
     def _fetch_csrf_token(self) -> None:
         # a server with CSRF protection refuses even reads by POST without a token; tokens last an hour
         client = str(uuid.uuid4())
-        reply = self._json(self._rest().get("/csrf-token", {"client": client}, **self._options))
+        reply = self._json(self._rest().get("/csrf-token", {"client": client}, **NO_REDIRECT))
         self._csrf = {"Prefect-Csrf-Token": str(reply["token"]), "Prefect-Csrf-Client": client}
 
     def _rest(self, once: bool = False) -> RESTClient:
@@ -228,10 +231,10 @@ class PrefectClient:
                 raise_for_status=False,
                 status_codes=[code for code in RETRIED_STATUS if not (once and code == 500)],
                 retry_condition=_no_json,
-                session_attrs={"verify": self.connection.verify},
             )
             retrying.update_from_config(self._runtime)
             session = retrying.session
+            self._settle(session)
             session.mount("http://", self._adapter)
             session.mount("https://", self._adapter)
             made[once] = RESTClient(

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 MICROSECOND = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
 # a machine that is further behind than this has no clock that was ever set
 NOT_A_CLOCK = timedelta(hours=12)
 

@@ -47,6 +47,11 @@ class EventBuffer:
         end = min(window.end + AFTER, self._kept.end)
         self._events = {id_: event for id_, event in self._events.items() if event.occurred >= start}
         self._read(Window(max(start, self._read_until or start), end))
+        return self.events
+
+    @property
+    def events(self) -> list[StateEvent]:
+        """The events that are held."""
         return list(self._events.values())
 
     def _read(self, window: Window) -> None:

@@ -40,11 +40,13 @@ class EventFeed:
     Args:
         client: the server.
         prefixes: of the events' names.
+        resources: the runs in question as events call them; all where they are not named.
     """
 
-    def __init__(self, client: PrefectClient, prefixes: Sequence[str]) -> None:
+    def __init__(self, client: PrefectClient, prefixes: Sequence[str], resources: Sequence[str] = ()) -> None:
         self._client = client
         self._prefixes = list(prefixes)
+        self._resources = list(resources)
         self._totals: dict[Window, int] = {}
         self._remembered: dict[Window, EventsRead] = {}
 
@@ -101,11 +103,13 @@ class EventFeed:
             yield self._events(reply)
 
     def _page(self, window: Window) -> dict[str, Any]:
-        filter_ = {
+        filter_: dict[str, Any] = {
             "occurred": {"since": text(window.start), "until": text(window.last)},
             "event": {"prefix": self._prefixes, "exclude_name": [HEARTBEAT]},
             "order": "ASC",
         }
+        if self._resources:
+            filter_["resource"] = {"id": self._resources}
         reply = self._client.post("/events/filter", {"filter": filter_})
         if not isinstance(reply, dict) or not {"events", "total", "next_page"} <= reply.keys():
             raise UnexpectedReply(f"POST /events/filter answered {str(reply)[:200]} where a page of events was due")

@@ -45,6 +45,10 @@ class Known(Protocol):
         """Those of `ids` that `table` has."""
         ...
 
+    def has_runs(self, table: str, window: Window) -> bool:
+        """Whether `table` has any run expected in `window`, live or not."""
+        ...
+
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """Run id → its links (`tables.LINKS`) that are not null: the server nulls them with what they lead to."""
         ...

@@ -85,6 +85,16 @@ class RunReader:
         return bool(body(self._filters, self.kind.name, {}))
 
     @property
+    def narrowed(self) -> bool:
+        """Whether the user asked for some of the runs by more than their start."""
+        return bool(body(self._filters.without_start(), self.kind.name, {}))
+
+    @property
+    def start(self) -> datetime | None:
+        """The user's bound: runs expected earlier are not wanted."""
+        return self._filters.start
+
+    @property
     def state_types(self) -> set[str] | None:
         """The state types that the user asked for; None for all."""
         return wanted_state_types(self._filters)

@@ -5,21 +5,20 @@ Nothing is asked of the server before the first resource is read, so a source ca
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from .access import Access
 from .change_capture import ChangeCapture
-from .client import Patience, PrefectClient
 from .clock import text
-from .credentials import Connection
 from .event_buffer import EventBuffer
 from .events import EventFeed
 from .filters import scope
 from .history_counts import history_counts, history_window
 from .known import Known
+from .lost_runs import LostTaskRuns
 from .paging import Row
 from .progress import State
 from .read_ahead import batches
@@ -35,6 +34,8 @@ from .windows import Window
 
 # tombstones of one page
 TOMBSTONES = 1_000
+# the reason of a tombstone whose run never had a row
+EVENTS_ONLY = "events_only"
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 
@@ -44,19 +45,17 @@ class Server:
 
     def __init__(
         self,
-        connection: Connection,
+        access: Access,
         workspace: str | None,
         filters: RunFilters,
         settings: ReadSettings,
         known: Known | None,
         selections: Mapping[str, Selection] | None = None,
-        patience: Patience | None = None,
     ) -> None:
-        self.workspace = workspace or connection.workspace
-        self.client = PrefectClient(
-            connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
-        )
+        self.client = access.client
+        self.workspace = workspace or self.client.connection.workspace
         self.tally = Tally()
+        self._access = access
         self._selections = selections or {}
         # a backfill may go back before the date from which runs are synced
         self._filters = filters.without_start() if selections else filters
@@ -64,7 +63,6 @@ class Server:
         self._known = known
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
-        self._readers: dict[str, RunReader] = {}
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
 
@@ -88,6 +86,7 @@ class Server:
             kind = KINDS[runs]
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
+                self._access.snapshots(self._reader(runs)),
                 RecentEvents(self._feed, kind, self._settings.lookback, lambda: self.retention, self.tally),
                 self._settings,
                 self._scope,
@@ -96,8 +95,25 @@ class Server:
                 self._known,
                 self.tally,
                 self._selections.get(runs),
+                self.lost if runs == TASK_RUN.name else None,
             )
         return self._captures[runs]
+
+    @cached_property
+    def lost(self) -> LostTaskRuns | None:
+        """Finds the task runs that the server lost; None where the warehouse cannot be asked."""
+        if self._known is None:
+            return None
+
+        def feed(run_ids: Collection[str]) -> EventFeed:
+            prefix = TASK_RUN.resource_prefix
+            return EventFeed(self.client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in run_ids])
+
+        return LostTaskRuns(self._reader(TASK_RUN.name), feed, self._known, lambda: self._events_kept)
+
+    @property
+    def _events_kept(self) -> Window:
+        return Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
 
     @cached_property
     def retention(self) -> Retention:
@@ -109,9 +125,8 @@ class Server:
         return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self.tally)
 
     def _event_buffer(self, runs: str) -> EventBuffer:
-        kept = Window(self.ceiling - self.retention.events, self.ceiling + EVENTS_AHEAD)
         prefix = KINDS[runs].resource_prefix
-        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), kept, self.client.connections)
+        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), self._events_kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
@@ -168,15 +183,17 @@ class Server:
         for table, run_ids in gone.items():
             for ids in batches(sorted(run_ids), TOMBSTONES):
                 ends = self._known.ends(table, ids)
-                yield [self._tombstone(table, id_, ends.get(id_)) for id_ in ids]
+                reasons = {id_: self.retention.reason(ends.get(id_), self.ceiling) for id_ in ids}
+                yield [self._tombstone(table, id_, reasons[id_]) for id_ in ids]
+        for ids in batches(sorted(self.lost.found if self.lost else ()), TOMBSTONES):
+            yield [self._tombstone(TASK_RUN.name, id_, EVENTS_ONLY) for id_ in ids]
         for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             for ids in batches(loaded, TOMBSTONES):
                 back = self._known.tombstoned(table, ids)
                 yield [{"resource": table, "id": id_, "returned": True} for id_ in sorted(back)]
 
-    def _tombstone(self, table: str, id_: str, ended: datetime | None) -> Row:
-        reason = self.retention.reason(ended, self.ceiling)
+    def _tombstone(self, table: str, id_: str, reason: str) -> Row:
         return {"resource": table, "id": id_, "noticed_at": text(self.ceiling), "reason": reason}
 
     def sync_row(self) -> Row:
@@ -187,7 +204,7 @@ class Server:
             "window_start": text(self.tally.since) if self.tally.since else None,
             "window_end": None if self._selections else text(self.ceiling),
             "finished_at": text(self.client.clock or self.ceiling),
-            "requests": self.client.requests_sent,
+            "requests": self._requests(),
             "rows_read": self.tally.rows_read.total(),
             "rows_changed": self.tally.rows_loaded.total(),
             "resources": self.tally.resources(),
@@ -199,6 +216,10 @@ class Server:
             "purpose": self._purpose,
             **self._kept_days(),
         }
+
+    def _requests(self) -> int:
+        told, self._access.requests_told = self._access.requests_told, self.client.requests_sent
+        return self._access.requests_told - told
 
     @property
     def _purpose(self) -> str:
@@ -213,17 +234,4 @@ class Server:
         return {"runs_kept_days": runs / DAY if runs else None, "events_kept_days": events / DAY}
 
     def _reader(self, runs: str) -> RunReader:
-        if runs not in self._readers:
-            self._readers[runs] = RunReader(self.client, KINDS[runs], self._filters, _numbers(self.version))
-        return self._readers[runs]
-
-
-def _numbers(version: str | None) -> tuple[int, ...] | None:
-    """The version's leading numbers, to compare by; None (the newest is assumed) where there are none."""
-    numbers = []
-    for part in (version or "").split(".")[:3]:
-        digits = re.match(r"\d+", part)
-        if digits is None:
-            break
-        numbers.append(int(digits[0]))
-    return tuple(numbers) or None
+        return self._access.reader(KINDS[runs], self._filters, self.version)

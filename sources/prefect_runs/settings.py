@@ -18,10 +18,14 @@ RUN_TABLES = ("flow_runs", "task_runs")
 
 # read in one request by the history tables: more intervals than this come back cut, with status 200
 HISTORY_INTERVALS = 500
+# runs counted by one such request: a server takes a second for them
+RUNS_PER_HISTORY = 100_000
 HISTORY_INTERVAL = timedelta(hours=1)
 
-# windows of the first load hold at most this many runs: four of them for each kind of run are in memory, 5 kB a run
-ROWS_PER_WINDOW = 1_000
+# windows of the first load hold at most this many runs, 5 kB each: five pages of 200, each beginning with the last row
+# of the one before. So many windows of each kind of run are in memory
+ROWS_PER_WINDOW = 995
+WINDOWS_AHEAD = 8
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
 # pipeline state must stay a few kB, and what falls out of this list is found by `verify`

@@ -6,39 +6,98 @@ one that was. What changes meanwhile is later than the snapshot's ceiling, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import chain, repeat
+from typing import NamedTuple
 
 from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunReader
-from .settings import ROWS_PER_WINDOW
-from .windows import Window, counted_windows
-
-Counted = tuple[Window, int]
+from .settings import HISTORY_INTERVALS, ROWS_PER_WINDOW, RUNS_PER_HISTORY, WINDOWS_AHEAD
+from .windows import Window, counted_windows, packed
 
 
-def chunk(windows: Iterable[Counted], rows: int | None) -> Iterator[Counted]:
-    """The first of `windows` that hold `rows` rows together; all of them without a bound."""
-    planned = 0
-    for window, count in windows:
-        yield window, count
-        planned += count
-        if rows is not None and planned >= rows:
-            return
+class WindowRead(NamedTuple):
+    """All pages of the runs of a window, and how many runs were counted in it before."""
+
+    window: Window
+    counted: int
+    pages: list[list[Row]]
 
 
 def snapshot(
-    reader: RunReader, whole: Window, chunk_rows: int | None, newest_first: bool = False
-) -> Iterator[tuple[Window, list[list[Row]]]]:
-    """Windows of `whole` in order with all pages of their runs, until `chunk_rows` rows are read.
+    reader: RunReader, whole: Window, rows: int = ROWS_PER_WINDOW, newest_first: bool = False
+) -> Iterator[WindowRead]:
+    """Windows of `whole` in order, of at most `rows` rows, with all pages of their runs."""
 
-    The end of the last window (its start, newest first) is where the next chunk goes on.
-    """
-
-    def call(window: Window, count: int) -> Callable[[], tuple[Window, list[list[Row]]]]:
+    def call(window: Window, count: int) -> Callable[[], WindowRead]:
         # a run made between the count and here is later than the ceiling
-        return lambda: (window, reader.expected(window) if count else [])
+        return lambda: WindowRead(window, count, reader.expected(window) if count else [])
 
-    rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
-    windows = chunk(counted_windows(whole, reader.count, rows, newest_first), chunk_rows)
-    return read_ahead((call(window, count) for window, count in windows), reader.client.connections)
+    windows = planned_windows(reader, whole, rows, newest_first)
+    calls = (call(window, count) for window, count in windows)
+    return read_ahead(calls, reader.client.connections, WINDOWS_AHEAD)
+
+
+def planned_windows(
+    reader: RunReader, whole: Window, rows: int, newest_first: bool = False
+) -> Iterator[tuple[Window, int]]:
+    """Windows that cover `whole` in order, each with about as many runs as it holds, at most `rows`.
+
+    By the server's counts of many intervals in one request: a count for each window would wait behind the pages.
+    """
+    for part, runs in counted_windows(whole, reader.count, RUNS_PER_HISTORY, newest_first):
+        yield from _planned(reader, part, runs, rows, newest_first)
+
+
+def _planned(
+    reader: RunReader, window: Window, runs: int, rows: int, newest_first: bool
+) -> Iterator[tuple[Window, int]]:
+    step = window.step(HISTORY_INTERVALS)
+    if runs <= rows:
+        yield window, runs
+    elif window.end - window.start <= step:
+        yield from counted_windows(window, reader.count, rows, newest_first)
+    else:
+        # nothing of the window is left out, however many intervals the server answers
+        counts = chain(_counts(reader.history(window, step)), repeat(0))
+        intervals = list(zip(window.parts(step), counts, strict=False))
+        for part, in_part in packed(intervals[::-1] if newest_first else intervals, rows):
+            # never said to be empty, for runs without a state are in no such count
+            yield from _planned(reader, part, max(in_part, 1), rows, newest_first)
+
+
+def _counts(history: list[Row]) -> Iterator[int]:
+    return (sum(state["count_runs"] for state in interval["states"]) for interval in history)
+
+
+class Snapshots:
+    """Snapshots of one kind of run in chunks: while one chunk is loaded, the next is being read."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+        self._under_way: dict[tuple[Window, bool], Iterator[WindowRead]] = {}
+
+    def chunk(self, whole: Window, chunk_rows: int | None, newest_first: bool = False) -> Iterator[WindowRead]:
+        """Windows of `whole` in order, until they hold `chunk_rows` rows.
+
+        The end of the last window (its start, newest first) is where the next chunk goes on.
+        """
+        rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
+        reading = self._under_way.pop((whole, newest_first), None)
+        reading = reading or snapshot(self._reader, whole, rows, newest_first)
+        rows_read = 0
+        for read in reading:
+            yield read
+            rows_read += read.counted
+            if chunk_rows is not None and rows_read >= chunk_rows:
+                self._under_way[whole.rest(read.window, newest_first), newest_first] = reading
+                return
+
+    def close(self) -> None:
+        """Drop what was read ahead."""
+        while self._under_way:
+            _, reading = self._under_way.popitem()
+            with closing(reading):  # type: ignore[type-var]
+                pass

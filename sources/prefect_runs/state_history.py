@@ -7,6 +7,7 @@ each other; of flow runs' states they leave out the details.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 
 from .chains import Chains, Place, StateEvent
 from .change_capture import ChangeCapture, Outcome, RunRef
@@ -25,6 +26,8 @@ from .windows import Window
 BATCH = 1_000
 # histories in memory at once
 HISTORIES = 200
+
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 RunState = tuple[str, Row]
 """A run's id and one of its states."""
@@ -46,6 +49,8 @@ class StateHistory:
         self._capture = capture
         self._make_buffer = buffer
         self._buffer: EventBuffer | None = None
+        self._seen: set[str] = set()
+        self._reached: datetime | None = None
         self._tally = tally
         self._client = capture.reader.client
         self._one = capture.reader.kind.one
@@ -62,6 +67,7 @@ class StateHistory:
         done: set[str] = set()
         incomplete: dict[str, str] = {}
         noticed = text(self._capture.ceiling)
+        begin = None if "scope" in state else self._capture.reader.start or EVER
         for part in self._capture.read_runs(StateCursor(state), state):
             asked = {run_id: ids for run_id, ids in self._asked_for(part).items() if run_id not in done}
             done |= asked.keys()
@@ -79,6 +85,9 @@ class StateHistory:
                         incomplete[run_id] = noticed
                 yield from self._missing(histories)
         forget = self._capture.next_since(self._capture.ceiling)
+        if part.first_load and "snapshot" not in state:
+            self._look_for_lost_since(self._reached or begin, forget)
+        yield from self._handed_on(list(self._capture.lost.found.items() if self._capture.lost else ()))
         still = {run_id: since for run_id, since in again.items() if parse(since) > forget}
         state["again"] = dict(sorted({**incomplete, **still}.items())[-REMEMBERED_RUNS:])
 
@@ -96,8 +105,15 @@ class StateHistory:
 
     def _told(self, runs: list[RunRef], asked: Asked, part: Outcome) -> list[tuple[str, list[Row]]]:
         """The runs whose history rows and events tell whole, with the states that the warehouse lacks."""
-        events = part.events or (self._events_around(runs) if part.in_windows else [])
+        events = part.events
         ids = {run.id for run in runs}
+        if part.in_windows:
+            until = runs[-1].expected + MICROSECOND
+            begin = self._reached if part.first_load and self._reached else runs[0].expected
+            events = self._events_around(Window(begin, until))
+            self._reached = until
+            self._seen |= ids
+            self._look_for_lost(events, until)
         of_runs = [event for event in events if event.run_id in ids]
         named = {event.state_id for event in of_runs} | {event.follows for event in of_runs if event.follows}
         chains = Chains(of_runs, self._places(named))
@@ -108,13 +124,23 @@ class StateHistory:
                 told.append((run.id, chain.states))
         return told
 
-    def _events_around(self, runs: list[RunRef]) -> list[StateEvent]:
+    def _look_for_lost(self, events: Iterable[StateEvent], before: datetime) -> None:
+        """Look up the runs that events of before a time name, and that no window up to that time brought."""
+        if self._capture.lost:
+            self._capture.lost.look_up({event.run_id for event in events if event.occurred < before} - self._seen)
+
+    def _look_for_lost_since(self, begin: datetime | None, before: datetime) -> None:
+        """The same for the time behind the last run of a first load, or for all of it where there was no run."""
+        if self._capture.lost and self._capture.lost.can_tell and begin and begin < before:
+            self._look_for_lost(self._events_around(Window(begin, before)), before)
+
+    def _events_around(self, window: Window) -> list[StateEvent]:
         # of flow runs' states the events tell no details: whether there are any must be asked of the endpoint
         if self._capture.reader.kind is FLOW_RUN:
             return []
         self._buffer = self._buffer or self._make_buffer()
         try:
-            return self._buffer.around(Window(runs[0].expected, runs[-1].expected + MICROSECOND))
+            return self._buffer.around(window)
         except (NotFound, AccessRefused):
             return []
 

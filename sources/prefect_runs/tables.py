@@ -357,7 +357,12 @@ TOMBSTONES = Table(
         WORKSPACE,
         *_columns(
             ("noticed_at", "timestamp", "When it was first seen to be gone (server's clock)."),
-            ("reason", "text", "deleted: the server still keeps runs of that age; aged_out: by retention or vacuum."),
+            (
+                "reason",
+                "text",
+                "deleted: the server still keeps runs of that age; aged_out: by retention or vacuum; events_only: a "
+                "task run that it told of in events and has no row of, so that there are only states.",
+            ),
             ("returned", "bool", "Always null here: marks a run that came back, so that its tombstone is removed."),
         ),
     ),

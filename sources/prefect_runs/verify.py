@@ -14,24 +14,21 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Literal, NamedTuple, Protocol
 
-from .clock import as_utc, floor
+from .clock import SECOND, as_utc, floor
 from .comparison import Comparison
 from .exceptions import ServerUnavailable
 from .paging import Row
 from .retention import Reason
 from .rows import version
 from .run_reader import RunReader
-from .settings import HISTORY_INTERVALS, STATE_TYPES, TERMINAL_STATE_TYPES
+from .settings import HISTORY_INTERVALS, RUNS_PER_HISTORY, STATE_TYPES, TERMINAL_STATE_TYPES
 from .snapshot import snapshot
 from .windows import Window
 
-# a request for counts is planned to go over this many runs: 0.2 s of a SQLite server
-RUNS_PER_REQUEST = 100_000
 # after a slower reply shorter windows are asked for
 SLOW_SECONDS = 5.0
 # a differing interval with more runs is first cut into finer ones
 RUNS_PER_INTERVAL = 400
-SECOND = timedelta(seconds=1)
 
 What = Literal["missing", "changed", "double", "without history", "deleted", "aged_out"]
 Counts = Counter[tuple[int, str | None, str | None]]
@@ -183,7 +180,7 @@ class Verify:
 
     def swept(self, window: Window, comparison: Comparison, found: Verification | None = None) -> Iterator[Drift]:
         """What differs of the runs expected in `window`, in any column; `found` counts what was compared."""
-        for part, pages in snapshot(self.reader, window, None):
+        for part, _, pages in snapshot(self.reader, window):
             rows = list(chain.from_iterable(pages))
             copies = [row for row in self.holdings.rows(self.table, part) if self._is_asked_for(row["state_type"])]
             yield from self.compare(part, rows, [as_held(row) for row in copies])
@@ -209,8 +206,8 @@ class Verify:
         return found
 
     def _step(self, window: Window) -> timedelta:
-        requests = max(-(-self.holdings.count(self.table, window) // RUNS_PER_REQUEST), 1)
-        return max(_whole_seconds((window.end - window.start) / (HISTORY_INTERVALS * requests)), SECOND)
+        requests = max(-(-self.holdings.count(self.table, window) // RUNS_PER_HISTORY), 1)
+        return window.step(HISTORY_INTERVALS * requests)
 
     def _compared(self, window: Window, step: timedelta, found: Verification | None) -> Iterator[Drift]:
         # whole intervals up to the end, for the server rounds up the last one, and beyond the end syncs read little
@@ -235,9 +232,9 @@ class Verify:
             recent = interval.start >= self._watermark
             yield Drift(self.table, interval, "missing", None, runs, since_last_sync=recent)
             return
-        finer = _whole_seconds((interval.end - interval.start) / HISTORY_INTERVALS)
-        if runs > RUNS_PER_INTERVAL and max(finer, SECOND) < step:
-            yield from self._compared(interval, max(finer, SECOND), None)
+        finer = interval.step(HISTORY_INTERVALS)
+        if runs > RUNS_PER_INTERVAL and finer < step:
+            yield from self._compared(interval, finer, None)
             return
         rows = list(chain.from_iterable(self.reader.expected(interval))) if runs else []
         yield from self.compare(interval, rows, held)
@@ -383,7 +380,3 @@ def one_each(drifts: Iterable[Drift]) -> list[Drift]:
 
 def _columns_that_differ(server: Held, held: Held) -> tuple[str, ...]:
     return tuple(name for name in Held._fields if getattr(server, name) != getattr(held, name))
-
-
-def _whole_seconds(span: timedelta) -> timedelta:
-    return timedelta(seconds=-(-span // SECOND))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .clock import MICROSECOND
+from .clock import MICROSECOND, SECOND
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Window:
         """The window cut in the middle, on a whole microsecond."""
         middle = self.start + (self.end - self.start) // 2
         return Window(self.start, middle), Window(middle, self.end)
+
+    def step(self, parts: int) -> timedelta:
+        """The whole seconds, at least one, that cut the window into at most so many parts."""
+        return max(-(-(self.end - self.start) // (parts * SECOND)), 1) * SECOND
+
+    def rest(self, read: Window, newest_first: bool = False) -> Window:
+        """What is left when all up to `read`, and that too, was read: from the start on, or from the end back."""
+        return Window(self.start, read.start) if newest_first else Window(read.end, self.end)
 
     def parts(self, span: timedelta) -> Iterator[Window]:
         """The window cut into pieces of `span`, the last one shorter."""
@@ -61,3 +69,21 @@ def counted_windows(
         # never said to be empty: runs made in the first since the whole was counted hide as many in the second
         todo.append((second, max(rows - in_first, 1)))
         todo.append((first, in_first))
+
+
+def packed(intervals: Iterable[tuple[Window, int]], at_most: int) -> Iterator[tuple[Window, int]]:
+    """Neighbouring intervals, ascending or descending, put together to windows of at most `at_most` rows.
+
+    An interval that holds more by itself stays alone.
+    """
+    together: tuple[Window, int] | None = None
+    for interval, rows in intervals:
+        if together and together[1] + rows <= at_most:
+            window = together[0]
+            together = Window(min(window.start, interval.start), max(window.end, interval.end)), together[1] + rows
+            continue
+        if together:
+            yield together
+        together = interval, rows
+    if together:
+        yield together

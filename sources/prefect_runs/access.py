@@ -1,0 +1,60 @@
+"""What runs of the source share when one follows the other: the client, and what it reads ahead between them."""
+
+from __future__ import annotations
+
+import re
+
+from .client import Patience, PrefectClient
+from .credentials import Connection
+from .filters import body
+from .run_reader import RunKind, RunReader
+from .settings import ReadSettings, RunFilters
+from .snapshot import Snapshots
+
+
+class Access:
+    """One server's client, and a reader of each kind of run with its snapshots.
+
+    Args:
+        connection: where the server is.
+        settings: connections, request ceiling, page size.
+        patience: with slow replies and errors; by default what dlt's ``[runtime]`` section says.
+    """
+
+    def __init__(self, connection: Connection, settings: ReadSettings, patience: Patience | None = None) -> None:
+        self.client = PrefectClient(
+            connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
+        )
+        self.requests_told = 0
+        """Requests that runs of the source told of; what is read ahead between two of them, the later one tells."""
+        self._readers: dict[str, RunReader] = {}
+        self._snapshots: dict[RunReader, Snapshots] = {}
+
+    def reader(self, kind: RunKind, filters: RunFilters, version: str | None) -> RunReader:
+        """The reader of one kind of run, with the user's filters, of a server of this version."""
+        key = str(body(filters, kind.name, {})) + kind.name
+        if key not in self._readers:
+            self._readers[key] = RunReader(self.client, kind, filters, _numbers(version))
+        return self._readers[key]
+
+    def snapshots(self, reader: RunReader) -> Snapshots:
+        """The snapshots of what `reader` reads."""
+        if reader not in self._snapshots:
+            self._snapshots[reader] = Snapshots(reader)
+        return self._snapshots[reader]
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        for snapshots in self._snapshots.values():
+            snapshots.close()
+
+
+def _numbers(version: str | None) -> tuple[int, ...] | None:
+    """The version's leading numbers, to compare by; None (the newest is assumed) where there are none."""
+    numbers = []
+    for part in (version or "").split(".")[:3]:
+        digits = re.match(r"\d+", part)
+        if digits is None:
+            break
+        numbers.append(int(digits[0]))
+    return tuple(numbers) or None

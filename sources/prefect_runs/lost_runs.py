@@ -1,0 +1,81 @@
+"""Task runs that the server told of in events and never recorded, for it was stopped in between.
+
+Their events remain for as long as events are kept, and tell their states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from .chains import Chains, StateEvent
+from .clock import parse
+from .events import EventFeed
+from .known import Known
+from .paging import Row
+from .read_ahead import batches
+from .run_reader import RunReader
+from .windows import Window
+
+# runs whose events are asked for in one request
+RUNS_ASKED = 50
+
+
+class LostTaskRuns:
+    """Finds them among runs that events name, and tells their states.
+
+    Args:
+        reader: reads task runs, with the user's filters.
+        feed: makes a feed of the events of runs, given their ids.
+        known: what the warehouse has.
+        kept: the time whose events the server has.
+    """
+
+    def __init__(
+        self,
+        reader: RunReader,
+        feed: Callable[[Collection[str]], EventFeed],
+        known: Known,
+        kept: Callable[[], Window],
+    ) -> None:
+        self._reader = reader
+        self._feed = feed
+        self._known = known
+        self._kept = kept
+        self.found: dict[str, list[Row]] = {}
+        """Run id → its states, oldest first; numbered where they are the whole history."""
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the user wants such runs; of those who asked for some runs only, nothing tells."""
+        return not self._reader.narrowed
+
+    def look_up(self, run_ids: Collection[str]) -> dict[str, list[Row]]:
+        """Those of `run_ids` that neither the server nor the warehouse has; all that were ever found are in `found`."""
+        if not self.can_tell:
+            return {}
+        unknown = set(run_ids) - self.found.keys()
+        unknown -= self._known.present(self._reader.kind.name, unknown)
+        for rows in self._reader.unfiltered.by_ids(unknown):
+            unknown -= {row["id"] for row in rows}
+        unknown -= self._reader.unreadable
+        found = dict(self._told(unknown))
+        self.found.update(found)
+        return found
+
+    def _told(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
+        for ids in batches(sorted(run_ids), RUNS_ASKED):
+            of_run: dict[str, list[StateEvent]] = {}
+            for event in self._feed(ids).read(self._kept()).states:
+                of_run.setdefault(event.run_id, []).append(event)
+            for run_id, events in of_run.items():
+                states = _states(run_id, events)
+                start = self._reader.start
+                if states and (start is None or parse(states[0]["timestamp"]) >= start):
+                    yield run_id, states
+
+
+def _states(run_id: str, events: list[StateEvent]) -> list[Row]:
+    """What the events tell; no number is made up where the first of the states is not among them."""
+    events = sorted(events, key=lambda event: event.occurred)
+    chain = Chains(events, {}).find(run_id, events[-1].state_id, None, False)
+    return chain.states if chain else [event.state for event in events if event.state is not None]

@@ -1,0 +1,118 @@
+"""Task runs that a real server told of in events and never recorded: their states are kept, and marked."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from conftest import IMPATIENT, Copy
+from prefect_api import PrefectApi, Row, now, seconds
+
+from prefect_runs_pipelines.local_server import LocalServer, local_server
+
+# as one that was stopped before its recorder had written what it was told
+FORGETFUL = {**IMPATIENT, "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false"}
+TASK_RUNS = 3
+FLOW = f"""
+from prefect import flow, task
+
+@task
+def work(number: int) -> int:
+    return number
+
+@flow
+def works() -> None:
+    for number in range({TASK_RUNS}):
+        work(number)
+
+works()
+"""
+STATES = ["PENDING", "RUNNING", "COMPLETED"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with local_server(settings=FORGETFUL) as running:
+        yield running
+
+
+def run_flow(server: LocalServer, api: PrefectApi) -> list[Row]:
+    """Run the flow; the events of its task runs, oldest first."""
+    occurred = {"since": now().isoformat(), "until": (now() + timedelta(hours=1)).isoformat()}
+    server.run("-c", FLOW)
+    deadline = now() + seconds(30)
+    asked = {"filter": {"occurred": occurred, "event": {"prefix": ["prefect.task-run."]}, "order": "ASC"}}
+    while len(events := api.call("POST", "/events/filter", asked)["events"]) < TASK_RUNS * len(STATES):
+        assert now() < deadline
+    assert api.call("POST", "/task_runs/count") == 0
+    return list(events)
+
+
+def lost(copy: Copy) -> list[list[str]]:
+    """For each run that is known from events alone its states with their numbers."""
+    sql = (
+        "SELECT list(s.sequence || ' ' || s.type ORDER BY s.timestamp) "
+        "FROM prefect.task_run_states AS s JOIN prefect.tombstones AS t "
+        "ON t.resource = 'task_runs' AND t.id = s.task_run_id "
+        "WHERE t.reason = 'events_only' GROUP BY s.task_run_id"
+    )
+    return copy.values(sql)
+
+
+NUMBERED = [f"{number} {state}" for number, state in enumerate(STATES, 1)]
+
+
+def test_found_by_the_first_load(copy: Copy, api: PrefectApi, server: LocalServer) -> None:
+    run_flow(server, api)
+    copy.settings["lookback_minutes"] = 0.1 / 60
+    api.outlive_its_second()
+    assert copy.sync().whole
+    assert lost(copy) == [NUMBERED] * TASK_RUNS
+    assert copy.verify(sweep=True).whole
+    assert copy.sync().rows["tombstones"] == TASK_RUNS
+
+
+def test_of_a_filtered_copy_nothing_is_guessed(
+    copy: Copy, api: PrefectApi, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the user asked for such a run cannot be told."""
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__TAGS_ANY", '["mine"]')
+    copy.settings["lookback_minutes"] = 0.1 / 60
+    run_flow(server, api)
+    api.outlive_its_second()
+    copy.sync()
+    assert copy.values("SELECT id FROM prefect.tombstones") == []
+
+
+def test_found_when_the_lookback_is_over(copy: Copy, api: PrefectApi, server: LocalServer) -> None:
+    """Until then they may still be recorded; and later too, by a server that is told of one once more."""
+    lookback = 15.0
+    copy.settings["lookback_minutes"] = lookback / 60
+    copy.sync()
+    events = run_flow(server, api)
+    copy.sync()
+    assert copy.values("SELECT id FROM prefect.tombstones") == []
+    time.sleep(lookback)
+    copy.sync()
+    assert lost(copy) == [NUMBERED] * TASK_RUNS
+
+    server.stop()
+    recording = LocalServer(home=server.home, settings=IMPATIENT)
+    try:
+        copy.url = recording.start().url
+        api = PrefectApi(copy.url)
+        last = {**events[-1], "id": str(uuid.uuid4()), "occurred": now().isoformat()}
+        api.call("POST", "/events", [last])
+        deadline = now() + seconds(30)
+        while api.call("POST", "/task_runs/count") == 0:
+            assert now() < deadline
+        copy.sync()
+        assert copy.values("SELECT count(*) FROM prefect.task_runs") == [1]
+        assert lost(copy) == [NUMBERED] * (TASK_RUNS - 1)
+        api.close()
+    finally:
+        recording.stop()
+        server.start()

@@ -1,0 +1,108 @@
+"""First loads in chunks: every run in one window, windows of few rows, and nothing read twice between two chunks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from prefect_runs.snapshot import Snapshots, planned_windows
+from prefect_runs.windows import Window
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WHOLE = Window(START, START + timedelta(hours=10))
+# seconds after START: one by itself, a thousand spread out, many in three seconds, two hundred in one moment
+SECONDS = [0.0, *(3600 + number * 7.3 for number in range(1000)), *(30_000 + number / 100 for number in range(300))]
+SECONDS += [35_000.5] * 200
+AT_MOST = 50
+
+
+class Runs:
+    """Stands in for the reader of a server whose runs are expected at `SECONDS`; notes what it was asked for."""
+
+    def __init__(self, intervals_left_out: int = 0) -> None:
+        self.client = SimpleNamespace(connections=2)
+        self.counts: list[Window] = []
+        self.histories: list[Window] = []
+        self.read: list[Window] = []
+        self._left_out = intervals_left_out
+
+    def count(self, window: Window) -> int:
+        self.counts.append(window)
+        return sum(window.start <= START + timedelta(seconds=second) < window.end for second in SECONDS)
+
+    def history(self, window: Window, step: timedelta) -> list[dict[str, Any]]:
+        self.histories.append(window)
+        parts = list(window.parts(step))
+        assert len(parts) <= 500
+        found = [[{"count_runs": number}] if (number := Runs().count(part)) else [] for part in parts]
+        return [{"states": states} for states in found][: len(parts) - self._left_out]
+
+    def expected(self, window: Window) -> list[list[dict[str, Any]]]:
+        self.read.append(window)
+        times = (START + timedelta(seconds=second) for second in SECONDS)
+        return [[{"expected": time} for time in times if window.start <= time < window.end]]
+
+
+def reader(runs: Runs) -> Any:
+    return runs
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("left_out", [0, 400], ids=["all counts", "counts cut short"])
+def test_windows_cover_everything_and_hold_few_rows(newest_first: bool, left_out: int) -> None:
+    windows = [window for window, _ in planned_windows(reader(Runs(left_out)), WHOLE, AT_MOST, newest_first)]
+    ordered = windows[::-1] if newest_first else windows
+    assert (ordered[0].start, ordered[-1].end) == (WHOLE.start, WHOLE.end)
+    assert all(one.end == next_.start for one, next_ in pairwise(ordered))
+    if not left_out:
+        held = sorted(Runs().count(window) for window in windows)
+        # what happens in one microsecond cannot be cut
+        assert held[-1] == 200
+        assert held[-2] <= AT_MOST
+
+
+def test_planning_takes_few_requests() -> None:
+    asked = Runs()
+    windows = list(planned_windows(reader(asked), WHOLE, AT_MOST))
+    assert len(windows) > 25
+    # one for the whole, one for each interval with too many
+    assert len(asked.histories) <= 4
+
+
+def test_few_runs_are_not_cut_at_all() -> None:
+    asked = Runs()
+    assert list(planned_windows(reader(asked), WHOLE, 10_000)) == [(WHOLE, len(SECONDS))]
+    assert asked.histories == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_chunks_go_on_where_the_last_one_ended(newest_first: bool) -> None:
+    runs = Runs()
+    snapshots = Snapshots(reader(runs))
+    rest, rows, chunks = WHOLE, [], 0
+    while not rest.empty:
+        before = len(rows)
+        for read in snapshots.chunk(rest, 100, newest_first):
+            rows += [row["expected"] for page in read.pages for row in page]
+            rest = rest.rest(read.window, newest_first)
+        chunks += 1
+        assert rest.empty or len(rows) - before >= 100
+    assert sorted(rows) == sorted(START + timedelta(seconds=second) for second in SECONDS)
+    assert len(runs.read) == len(set(runs.read))
+    assert chunks > 5
+
+
+def test_what_was_read_ahead_is_dropped() -> None:
+    runs = Runs()
+    snapshots = Snapshots(reader(runs))
+    last = list(snapshots.chunk(WHOLE, 100))[-1]
+    rest = WHOLE.rest(last.window)
+    snapshots.close()
+    before = runs.read.copy()
+    following = next(snapshots.chunk(rest, 100)).window
+    assert following.start == rest.start
+    assert runs.read.count(following) == before.count(following) + 1
