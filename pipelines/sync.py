@@ -82,7 +82,7 @@ class Sync:
         while True:
             load_id, counts = self.target.load(self._source(access))
             loaded.update(counts)
-            [row] = self.target.sync_rows([load_id])
+            row = self.target.sync_row(load_id)
             rows.append(row)
             began = began or row["window_end"]
             if unfinished(dict(self.target.pipeline.state), self.options.resources or None):
