@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -92,14 +91,9 @@ class Target:
             patiently(self.pipeline.run)
         self.warehouse.loaded()
 
-    @contextmanager
-    def access(self) -> Iterator[Access]:
+    def access(self) -> Access:
         """What several sources share, one after the other."""
-        access = Access(self.connection, self.settings)
-        try:
-            yield access
-        finally:
-            access.close()
+        return Access(self.connection, self.settings)
 
     def source(self, access: Access, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
         """The source, ready to be read once.
