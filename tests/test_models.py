@@ -1,0 +1,319 @@
+"""The models: right on a history worked out by hand, and SQL that other warehouses can read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import handmade
+import pytest
+import sqlglot
+from conftest import Copy
+from handmade import at
+from prefect_api import PrefectApi
+from sqlglot import exp
+
+from prefect_runs import ConfigurationError
+from prefect_runs.clock import as_utc
+from prefect_runs.tables import TABLES
+from prefect_runs_pipelines.models import Model, meaning, models, tables_of
+from prefect_runs_pipelines.views import create_views, printed
+
+DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshift", "clickhouse", "trino")
+NAMES = [model.name for model in models()]
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The history worked out by hand, with the views."""
+    folder = tmp_path_factory.mktemp("handmade")
+    options = handmade.load(folder)
+    report = create_views(options)
+    assert report.views == NAMES
+    with duckdb.connect(options.where, read_only=True) as connection:
+        connection.execute("SET TimeZone = 'America/New_York'")
+        yield connection
+
+
+def rows(warehouse: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """Rows by column name; seconds rounded, for times are floats of microseconds."""
+    found = warehouse.execute(sql)
+    names = [column[0] for column in found.description or ()]
+    return [
+        {name: round(value, 3) if isinstance(value, float) else value for name, value in zip(names, row, strict=True)}
+        for row in found.fetchall()
+    ]
+
+
+FACTS = {
+    "good": {
+        "started_by": "schedule",
+        "outcome": "completed",
+        "attempts": 1,
+        "is_first_try_success": True,
+        "is_success": True,
+        "is_forced": False,
+        "queue_seconds": 5,
+        "startup_seconds": 10,
+        "start_delay_seconds": 15,
+        "late_seconds": None,
+        "run_seconds": 60,
+        "duration_seconds": 60,
+        "wall_seconds": 60,
+        "is_prefect_success": True,
+        "flow_name": "etl",
+        "deployment_name": "nightly etl",
+        "tags": "nightly",
+        "is_live": True,
+    },
+    "late": {
+        "outcome": "failed",
+        "attempts": 2,
+        "is_first_try_success": False,
+        "queue_seconds": 40,
+        "startup_seconds": 10,
+        "start_delay_seconds": 50,
+        # marked at 10:10:15, running at 10:10:50
+        "late_seconds": 35,
+        # 30 seconds each, and a minute between them
+        "run_seconds": 60,
+        "wall_seconds": 120,
+        "is_prefect_success": False,
+    },
+    # taken up a second before it was due
+    "crashed": {"outcome": "crashed", "queue_seconds": 0, "startup_seconds": 11, "is_prefect_success": False},
+    "forced": {"outcome": "failed", "is_forced": True, "is_success": False, "attempts": 1, "wall_seconds": 60},
+    "missed": {
+        "outcome": None,
+        "is_success": None,
+        "queue_seconds": None,
+        "duration_seconds": None,
+        "is_live": False,
+        "gone_reason": "deleted",
+    },
+    "subflow": {
+        "started_by": "parent",
+        "parent_flow_run_id": "good",
+        "outcome": "timed out",
+        "duration_seconds": 10,
+        "tags": None,
+        "deployment_name": None,
+    },
+}
+
+
+@pytest.mark.parametrize("run", FACTS)
+def test_flow_run_facts(warehouse: duckdb.DuckDBPyConnection, run: str) -> None:
+    [fact] = rows(warehouse, f"SELECT * FROM prefect.flow_run_facts WHERE id = '{run}'")
+    assert {name: fact[name] for name in FACTS[run]} == FACTS[run]
+
+
+def test_task_run_facts(warehouse: duckdb.DuckDBPyConnection) -> None:
+    found = {row["id"]: row for row in rows(warehouse, "SELECT * FROM prefect.task_run_facts")}
+    assert len(found) == 3
+    assert all(row["flow_id"] == "flow" and row["deployment_id"] == "deployment" for row in found.values())
+    assert found["stands-for"]["child_flow_run_id"] == "subflow"
+    assert (found["cached"]["is_cached"], found["cached"]["run_seconds"], found["cached"]["attempts"]) == (True, 0, 0)
+    retried = found["retried"]
+    assert (retried["attempts"], retried["run_seconds"], retried["wall_seconds"]) == (2, 5, 15)
+    assert (retried["is_success"], retried["is_first_try_success"]) == (True, False)
+
+
+def test_state_transitions_and_attempts(warehouse: duckdb.DuckDBPyConnection) -> None:
+    columns = "name, seconds, previous_name, is_forced"
+    sql = f"SELECT {columns} FROM prefect.state_transitions WHERE run_id = '{{}}' ORDER BY number"
+    assert [tuple(row.values()) for row in rows(warehouse, sql.format("late"))] == [
+        ("Scheduled", 75, None, False),
+        ("Late", 25, "Scheduled", False),
+        ("Pending", 10, "Late", False),
+        ("Running", 30, "Pending", False),
+        ("AwaitingRetry", 60, "Running", False),
+        ("Retrying", 30, "AwaitingRetry", False),
+        ("Failed", None, "Retrying", False),
+    ]
+    assert rows(warehouse, sql.format("forced"))[-1]["is_forced"]
+    attempts = "SELECT attempt, seconds, ended_as FROM prefect.run_attempts WHERE run_id = 'late' ORDER BY attempt"
+    assert [tuple(row.values()) for row in rows(warehouse, attempts)] == [(1, 30, "AwaitingRetry"), (2, 30, "Failed")]
+
+
+def test_daily_figures(warehouse: duckdb.DuckDBPyConnection) -> None:
+    found = {
+        (row["grouped_by"], row["group_name"]): row for row in rows(warehouse, "SELECT * FROM prefect.daily_figures")
+    }
+    assert found.keys() == {
+        ("all", "all"),
+        ("flow", "etl"),
+        ("deployment", "nightly etl"),
+        ("work_pool", "pool"),
+        ("tag", "nightly"),
+    }
+    deployment = found["deployment", "nightly etl"]
+    expected = {
+        "runs": 6,
+        "ended": 5,
+        "completed": 2,
+        "failed": 2,
+        "crashed": 1,
+        "cancelled": 0,
+        "success_percent": 40,
+        "retries": 1,
+        # 60, 60, 20, 60 and 30 seconds
+        "run_hours": round(230 / 3600, 3),
+        "duration_p50": 60,
+        "duration_p90": 60,
+        # 15, 50, 10, 5 and 10 seconds; the sixth never started
+        "delay_p50": 10,
+        "delay_p90": 36,
+        "peak_running": 1,
+    }
+    assert {name: deployment[name] for name in expected} == expected
+    # the subflow runs while its parent does
+    assert found["flow", "etl"]["peak_running"] == found["all", "all"]["peak_running"] == 2
+    assert found["all", "all"]["runs"] == 7
+    assert deployment["period_start"] == at("00:00:00").replace(tzinfo=None)
+
+
+def test_hourly_figures(warehouse: duckdb.DuckDBPyConnection) -> None:
+    columns = "period_start, runs, success_percent"
+    sql = f"SELECT {columns} FROM prefect.hourly_figures WHERE grouped_by = 'deployment' ORDER BY 1"
+    assert [tuple(row.values()) for row in rows(warehouse, sql)] == [
+        (at("10:00:00").replace(tzinfo=None), 4, 25),
+        (at("11:00:00").replace(tzinfo=None), 2, 100),
+    ]
+
+
+def test_failure_episodes(warehouse: duckdb.DuckDBPyConnection) -> None:
+    found = rows(warehouse, "SELECT * FROM prefect.failure_episodes ORDER BY grouped_by, episode")
+    assert [(row["grouped_by"], row["episode"], row["failures"]) for row in found] == [
+        ("deployment", 1, 3),
+        ("flow", 1, 1),
+    ]
+    deployment, flow = found
+    assert as_utc(deployment["broken_at"]) == at("10:12:50")
+    assert as_utc(deployment["recovered_at"]) == at("11:00:40")
+    assert deployment["seconds_to_recover"] == 47 * 60 + 50
+    # its runs without a deployment never completed
+    assert flow["recovered_at"] is None
+
+
+def test_deployment_health(warehouse: duckdb.DuckDBPyConnection) -> None:
+    [health] = rows(warehouse, "SELECT * FROM prefect.deployment_health")
+    expected = {
+        "last_run_id": "better",
+        "last_state_type": "COMPLETED",
+        "failures_in_a_row": 0,
+        # ten minutes three times, then half an hour twice
+        "usual_interval_seconds": 600,
+        "is_overdue": True,
+        "missed_runs": 1,
+        "runs_7d": 5,
+        "success_percent_7d": 40,
+        "duration_p50_7d": 60,
+        "runs_28d": 0,
+        "success_percent_28d": None,
+    }
+    assert {name: health[name] for name in expected} == expected
+    assert as_utc(health["last_success_at"]) == at("11:00:40")
+
+
+def test_queue_hours(warehouse: duckdb.DuckDBPyConnection) -> None:
+    sql = "SELECT * FROM prefect.queue_hours ORDER BY hour"
+    ten, eleven = rows(warehouse, sql)
+    assert (ten["runs"], ten["taken_up"], ten["waiting"], ten["marked_late"], ten["queue_p50"]) == (4, 4, 0, 1, 2.5)
+    # the one that waits is gone
+    assert (eleven["runs"], eleven["taken_up"], eleven["waiting"]) == (2, 1, 0)
+
+
+def test_data_quality(warehouse: duckdb.DuckDBPyConnection) -> None:
+    found = {row["name"]: row["found"] for row in rows(warehouse, "SELECT * FROM prefect.data_quality")}
+    assert found == {
+        "syncs with gaps": 0,
+        # better; forced is failed now
+        "completed flow runs without task runs": 1,
+        "task runs of unknown flow runs": 0,
+        "flow runs without state history": 0,
+        "task runs without state history": 0,
+        "task runs known from events alone": 0,
+        "flow runs in flight for over a day": 0,
+    }
+
+
+def test_columns_and_views_are_described(warehouse: duckdb.DuckDBPyConnection) -> None:
+    [(comment,)] = warehouse.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'flow_run_facts'").fetchall()
+    assert comment.startswith("One row a flow run")
+    all_models = models()
+    for model in all_models:
+        columns = [column[0] for column in warehouse.execute(f"DESCRIBE prefect.{model.name}").fetchall()]
+        assert model.columns.keys() <= set(columns)
+        assert [name for name in columns if not meaning(model, name, all_models)] == [], model.name
+
+
+class TestSql:
+    @pytest.mark.parametrize("dialect", DIALECTS)
+    def test_of_each_dialect_can_be_read_back(self, dialect: str) -> None:
+        statements = list(printed(dialect, "prefect"))
+        assert len(statements) == len(NAMES)
+        for name, statement in zip(NAMES, statements, strict=True):
+            created = sqlglot.parse_one(statement, read=dialect)
+            assert isinstance(created, exp.Create)
+            assert created.find(exp.Table).name == name
+
+    def test_of_an_unknown_dialect(self) -> None:
+        with pytest.raises(ConfigurationError, match="Unknown dialect 'klingon'"):
+            list(printed("klingon", "prefect"))
+
+    def test_is_made_from_tables_of_the_source(self) -> None:
+        children = {f"{table.name}__{name}" for table in TABLES.values() for name in table.children}
+        assert set(tables_of(models())) <= TABLES.keys() | children
+
+    def test_every_model_comes_after_what_it_is_made_from(self) -> None:
+        seen: set[str] = set()
+        for model in models():
+            assert model.sources & set(NAMES) <= seen
+            seen.add(model.name)
+
+    def test_says_what_it_is(self) -> None:
+        assert all(re.match(r"[A-Z].*\.$", model.description) for model in models()), "a sentence each"
+        assert all(isinstance(model, Model) and model.layer in ("staging", "marts") for model in models())
+
+
+class TestCommand:
+    def run(self, copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [Path(sys.executable).parent / "prefect-runs", *arguments]
+        place = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
+        environment = {"PATH": "/usr/bin:/bin", "DLT_DATA_DIR": str(copy.folder), "HOME": str(copy.folder)}
+        return subprocess.run(
+            [*command, *place], env=environment, cwd=copy.folder, capture_output=True, text=True, check=False
+        )
+
+    def test_makes_views_of_what_was_synced_and_makes_them_anew(self, copy: Copy, api: PrefectApi) -> None:
+        api.task_run("COMPLETED", flow_run_id=api.flow_run("FAILED"))
+        assert self.run(copy, "sync").returncode == 0
+        for _ in range(2):
+            ended = self.run(copy, "models")
+            assert ended.returncode == 0, ended.stderr
+        assert f"{len(NAMES)} views in {copy.database}" in ended.stdout
+        assert "deployments" in ended.stdout, "there is none, and it is named"
+        for name in NAMES:
+            copy.values(f"SELECT * FROM prefect.{name}")
+        assert copy.values("SELECT outcome FROM prefect.flow_run_facts") == ["failed"]
+        # views are in nobody's way
+        api.flow_run("RUNNING")
+        assert self.run(copy, "sync").returncode == 0
+        assert len(copy.values("SELECT id FROM prefect.flow_run_facts")) == 2
+
+    def test_needs_a_first_load(self, copy: Copy) -> None:
+        ended = self.run(copy, "models")
+        assert ended.returncode == 2
+        assert "prefect-runs sync" in ended.stderr
+
+    def test_prints_them_without_a_destination(self, copy: Copy) -> None:
+        ended = self.run(copy, "models", "--print", "--dialect", "snowflake")
+        assert ended.returncode == 0
+        assert "CREATE OR REPLACE VIEW prefect.flow_run_facts AS" in ended.stdout
+        assert not copy.database.exists()
