@@ -191,12 +191,13 @@ def handmade() -> Iterator[Any]:
     yield resource([Shape(TABLES["syncs"], WORKSPACE)(synced)], TABLES["syncs"])
 
 
-def load(folder: Path) -> SyncOptions:
-    """Load the history into a DuckDB file in `folder`; the options of a command that finds it there."""
+def load(folder: Path, destination: str) -> SyncOptions:
+    """Load the history into a DuckDB file in `folder`, or elsewhere; the options of a command that finds it there."""
     options = SyncOptions(
         api_url="http://127.0.0.1:9/api",
         workspace=WORKSPACE,
-        database=str(folder / "handmade.duckdb"),
+        destination=destination,
+        database=str(folder / "handmade.duckdb") if destination == "duckdb" else None,
         pipelines_dir=str(folder / "pipelines"),
     )
     pipeline = dlt.pipeline(

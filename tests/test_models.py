@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import duckdb
 import handmade
+import psycopg2
 import pytest
 import sqlglot
 from conftest import Copy
@@ -21,6 +26,7 @@ from sqlglot import exp
 from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import TABLES
+from prefect_runs_pipelines.local_postgresql import LocalPostgresql
 from prefect_runs_pipelines.models import Model, meaning, models, tables_of
 from prefect_runs_pipelines.views import create_views, printed
 
@@ -28,26 +34,61 @@ DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshi
 NAMES = [model.name for model in models()]
 
 
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The history worked out by hand, with the views."""
+class Answers:
+    """Answers of a warehouse, as rows by column name that compare whatever it is."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __call__(self, sql: str) -> list[dict[str, Any]]:
+        """The rows that `sql` gives; seconds rounded, for times are floats of microseconds in one of them."""
+        self._cursor.execute(sql)
+        names = [column[0] for column in self._cursor.description]
+        return [dict(zip(names, map(self._plain, row), strict=True)) for row in self._cursor.fetchall()]
+
+    def columns(self, view: str) -> list[str]:
+        """Its columns."""
+        self._cursor.execute(f"SELECT * FROM {view} LIMIT 0")
+        return [column[0] for column in self._cursor.description]
+
+    @staticmethod
+    def _plain(value: Any) -> Any:
+        return round(float(value), 3) if isinstance(value, float | Decimal) else value
+
+
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
+    """The history worked out by hand, with the views, in a warehouse whose time zone is not UTC."""
     folder = tmp_path_factory.mktemp("handmade")
-    options = handmade.load(folder)
-    report = create_views(options)
-    assert report.views == NAMES
-    with duckdb.connect(options.where, read_only=True) as connection:
-        connection.execute("SET TimeZone = 'America/New_York'")
-        yield connection
+    with contextlib.ExitStack() as stack:
+        if request.param == "postgres":
+            server = LocalPostgresql(folder / "postgresql")
+            stack.callback(server.stop)
+            url = server.start().replace("+asyncpg", "")
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in credentials(url).items():
+                patch.setenv(f"DESTINATION__POSTGRES__CREDENTIALS__{name}", value)
+        options = handmade.load(folder, request.param)
+        assert create_views(options).views == NAMES
+        if request.param == "postgres":
+            connection = stack.enter_context(contextlib.closing(psycopg2.connect(url)))
+        else:
+            connection = stack.enter_context(duckdb.connect(options.where, read_only=True))
+        cursor = connection.cursor()
+        cursor.execute("SET TimeZone = 'America/New_York'")
+        yield Answers(cursor)
 
 
-def rows(warehouse: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    """Rows by column name; seconds rounded, for times are floats of microseconds."""
-    found = warehouse.execute(sql)
-    names = [column[0] for column in found.description or ()]
-    return [
-        {name: round(value, 3) if isinstance(value, float) else value for name, value in zip(names, row, strict=True)}
-        for row in found.fetchall()
-    ]
+def credentials(url: str) -> dict[str, str]:
+    """What dlt asks for, of a URL that names a folder of sockets."""
+    parts = urlsplit(url)
+    return {
+        "HOST": "localhost",
+        "DATABASE": parts.path.removeprefix("/"),
+        "USERNAME": parts.username or "",
+        "PASSWORD": parts.password or "none",
+        "QUERY": json.dumps({name: values[0] for name, values in parse_qs(parts.query).items()}),
+    }
 
 
 FACTS = {
@@ -108,13 +149,13 @@ FACTS = {
 
 
 @pytest.mark.parametrize("run", FACTS)
-def test_flow_run_facts(warehouse: duckdb.DuckDBPyConnection, run: str) -> None:
-    [fact] = rows(warehouse, f"SELECT * FROM prefect.flow_run_facts WHERE id = '{run}'")
+def test_flow_run_facts(rows: Answers, run: str) -> None:
+    [fact] = rows(f"SELECT * FROM prefect.flow_run_facts WHERE id = '{run}'")
     assert {name: fact[name] for name in FACTS[run]} == FACTS[run]
 
 
-def test_task_run_facts(warehouse: duckdb.DuckDBPyConnection) -> None:
-    found = {row["id"]: row for row in rows(warehouse, "SELECT * FROM prefect.task_run_facts")}
+def test_task_run_facts(rows: Answers) -> None:
+    found = {row["id"]: row for row in rows("SELECT * FROM prefect.task_run_facts")}
     assert len(found) == 3
     assert all(row["flow_id"] == "flow" and row["deployment_id"] == "deployment" for row in found.values())
     assert found["stands-for"]["child_flow_run_id"] == "subflow"
@@ -124,10 +165,10 @@ def test_task_run_facts(warehouse: duckdb.DuckDBPyConnection) -> None:
     assert (retried["is_success"], retried["is_first_try_success"]) == (True, False)
 
 
-def test_state_transitions_and_attempts(warehouse: duckdb.DuckDBPyConnection) -> None:
+def test_state_transitions_and_attempts(rows: Answers) -> None:
     columns = "name, seconds, previous_name, is_forced"
     sql = f"SELECT {columns} FROM prefect.state_transitions WHERE run_id = '{{}}' ORDER BY number"
-    assert [tuple(row.values()) for row in rows(warehouse, sql.format("late"))] == [
+    assert [tuple(row.values()) for row in rows(sql.format("late"))] == [
         ("Scheduled", 75, None, False),
         ("Late", 25, "Scheduled", False),
         ("Pending", 10, "Late", False),
@@ -136,15 +177,13 @@ def test_state_transitions_and_attempts(warehouse: duckdb.DuckDBPyConnection) ->
         ("Retrying", 30, "AwaitingRetry", False),
         ("Failed", None, "Retrying", False),
     ]
-    assert rows(warehouse, sql.format("forced"))[-1]["is_forced"]
+    assert rows(sql.format("forced"))[-1]["is_forced"]
     attempts = "SELECT attempt, seconds, ended_as FROM prefect.run_attempts WHERE run_id = 'late' ORDER BY attempt"
-    assert [tuple(row.values()) for row in rows(warehouse, attempts)] == [(1, 30, "AwaitingRetry"), (2, 30, "Failed")]
+    assert [tuple(row.values()) for row in rows(attempts)] == [(1, 30, "AwaitingRetry"), (2, 30, "Failed")]
 
 
-def test_daily_figures(warehouse: duckdb.DuckDBPyConnection) -> None:
-    found = {
-        (row["grouped_by"], row["group_name"]): row for row in rows(warehouse, "SELECT * FROM prefect.daily_figures")
-    }
+def test_daily_figures(rows: Answers) -> None:
+    found = {(row["grouped_by"], row["group_name"]): row for row in rows("SELECT * FROM prefect.daily_figures")}
     assert found.keys() == {
         ("all", "all"),
         ("flow", "etl"),
@@ -178,17 +217,17 @@ def test_daily_figures(warehouse: duckdb.DuckDBPyConnection) -> None:
     assert deployment["period_start"] == at("00:00:00").replace(tzinfo=None)
 
 
-def test_hourly_figures(warehouse: duckdb.DuckDBPyConnection) -> None:
+def test_hourly_figures(rows: Answers) -> None:
     columns = "period_start, runs, success_percent"
     sql = f"SELECT {columns} FROM prefect.hourly_figures WHERE grouped_by = 'deployment' ORDER BY 1"
-    assert [tuple(row.values()) for row in rows(warehouse, sql)] == [
+    assert [tuple(row.values()) for row in rows(sql)] == [
         (at("10:00:00").replace(tzinfo=None), 4, 25),
         (at("11:00:00").replace(tzinfo=None), 2, 100),
     ]
 
 
-def test_failure_episodes(warehouse: duckdb.DuckDBPyConnection) -> None:
-    found = rows(warehouse, "SELECT * FROM prefect.failure_episodes ORDER BY grouped_by, episode")
+def test_failure_episodes(rows: Answers) -> None:
+    found = rows("SELECT * FROM prefect.failure_episodes ORDER BY grouped_by, episode")
     assert [(row["grouped_by"], row["episode"], row["failures"]) for row in found] == [
         ("deployment", 1, 3),
         ("flow", 1, 1),
@@ -201,8 +240,8 @@ def test_failure_episodes(warehouse: duckdb.DuckDBPyConnection) -> None:
     assert flow["recovered_at"] is None
 
 
-def test_deployment_health(warehouse: duckdb.DuckDBPyConnection) -> None:
-    [health] = rows(warehouse, "SELECT * FROM prefect.deployment_health")
+def test_deployment_health(rows: Answers) -> None:
+    [health] = rows("SELECT * FROM prefect.deployment_health")
     expected = {
         "last_run_id": "better",
         "last_state_type": "COMPLETED",
@@ -221,16 +260,16 @@ def test_deployment_health(warehouse: duckdb.DuckDBPyConnection) -> None:
     assert as_utc(health["last_success_at"]) == at("11:00:40")
 
 
-def test_queue_hours(warehouse: duckdb.DuckDBPyConnection) -> None:
+def test_queue_hours(rows: Answers) -> None:
     sql = "SELECT * FROM prefect.queue_hours ORDER BY hour"
-    ten, eleven = rows(warehouse, sql)
+    ten, eleven = rows(sql)
     assert (ten["runs"], ten["taken_up"], ten["waiting"], ten["marked_late"], ten["queue_p50"]) == (4, 4, 0, 1, 2.5)
     # the one that waits is gone
     assert (eleven["runs"], eleven["taken_up"], eleven["waiting"]) == (2, 1, 0)
 
 
-def test_data_quality(warehouse: duckdb.DuckDBPyConnection) -> None:
-    found = {row["name"]: row["found"] for row in rows(warehouse, "SELECT * FROM prefect.data_quality")}
+def test_data_quality(rows: Answers) -> None:
+    found = {row["name"]: row["found"] for row in rows("SELECT * FROM prefect.data_quality")}
     assert found == {
         "syncs with gaps": 0,
         # better; forced is failed now
@@ -243,12 +282,10 @@ def test_data_quality(warehouse: duckdb.DuckDBPyConnection) -> None:
     }
 
 
-def test_columns_and_views_are_described(warehouse: duckdb.DuckDBPyConnection) -> None:
-    [(comment,)] = warehouse.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'flow_run_facts'").fetchall()
-    assert comment.startswith("One row a flow run")
+def test_every_column_is_described(rows: Answers) -> None:
     all_models = models()
     for model in all_models:
-        columns = [column[0] for column in warehouse.execute(f"DESCRIBE prefect.{model.name}").fetchall()]
+        columns = rows.columns(f"prefect.{model.name}")
         assert model.columns.keys() <= set(columns)
         assert [name for name in columns if not meaning(model, name, all_models)] == [], model.name
 
@@ -302,6 +339,8 @@ class TestCommand:
         for name in NAMES:
             copy.values(f"SELECT * FROM prefect.{name}")
         assert copy.values("SELECT outcome FROM prefect.flow_run_facts") == ["failed"]
+        described = "SELECT comment FROM duckdb_views() WHERE view_name = 'flow_run_facts'"
+        assert copy.values(described)[-1].startswith("One row a flow run")
         # views are in nobody's way
         api.flow_run("RUNNING")
         assert self.run(copy, "sync").returncode == 0

@@ -32,7 +32,7 @@ SELECT
     CASE
         WHEN run.parent_task_run_id IS NOT NULL THEN 'parent'
         WHEN run.auto_scheduled THEN 'schedule'
-        WHEN run.created_by ->> 'type' = 'AUTOMATION' THEN 'automation'
+        WHEN REPLACE(CAST(run.created_by AS VARCHAR), ' ', '') LIKE '%"type":"AUTOMATION"%' THEN 'automation'
         ELSE 'user'
     END AS started_by,
     run.created,
