@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 import sqlglot
 from conftest import Copy
 from handmade import at
-from prefect_api import PrefectApi
+from prefect_api import PrefectApi, now, scheduled, seconds
 from sqlglot import exp
 
 from prefect_runs import ConfigurationError
@@ -317,6 +318,46 @@ class TestSql:
     def test_says_what_it_is(self) -> None:
         assert all(re.match(r"[A-Z].*\.$", model.description) for model in models()), "a sentence each"
         assert all(isinstance(model, Model) and model.layer in ("staging", "marts") for model in models())
+
+
+def test_figures_are_those_of_the_server(copy: Copy, api: PrefectApi) -> None:
+    """What Prefect computes when it is asked: run time and lateness of each run, counts and sums per interval."""
+    due = now() - seconds(40)
+    copy.since = due - seconds(1)
+    made = [api.flow_run(scheduled(due)) for _ in range(3)]
+    api.set_flow_run(made[0], "RUNNING")
+    for state in ("PENDING", "RUNNING", "FAILED"):
+        api.set_flow_run(made[1], state)
+    made += [api.flow_run("PENDING") for _ in range(3)]
+    for run_id in made[3:]:
+        api.complete_flow_run(run_id)
+    copy.sync()
+    create_views(copy.sync_options())
+    ids = {"flow_runs": {"id": {"any_": made}}}
+    server = {run["id"]: run for run in api.call("POST", "/flow_runs/filter", ids)}
+    columns = "id, run_seconds::VARCHAR, start_delay_seconds::VARCHAR, is_terminal::VARCHAR"
+    facts = {id_: own for id_, *own in copy.values(f"SELECT [{columns}] FROM prefect.flow_run_facts") if id_ in made}
+    assert facts.keys() == server.keys() == set(made)
+    for id_, (run_seconds, delay, is_terminal) in facts.items():
+        # what still runs or waits was asked for some seconds later
+        tolerance = 0.001 if is_terminal == "true" else 10
+        assert float(run_seconds) == pytest.approx(server[id_]["estimated_run_time"], abs=tolerance)
+        assert float(delay) == pytest.approx(server[id_]["estimated_start_time_delta"], abs=tolerance)
+    average = sum(float(delay) for _, delay, _ in facts.values()) / len(facts)
+    assert average == pytest.approx(api.call("POST", "/flow_runs/lateness", ids), abs=10)
+    window = {
+        "history_start": (copy.since - seconds(3600)).isoformat(),
+        "history_end": (now() + seconds(3600)).isoformat(),
+        "history_interval_seconds": 86_400,
+    }
+    told = api.call("POST", "/flow_runs/history", {**ids, **window})
+    by_type: Counter[str] = Counter()
+    for interval in told:
+        for state in interval["states"]:
+            by_type[state["state_type"]] += state["count_runs"]
+    assert by_type == {"COMPLETED": 3, "FAILED": 1, "RUNNING": 1, "SCHEDULED": 1}
+    sql = "SELECT id FROM prefect.flow_run_facts WHERE is_prefect_success"
+    assert set(copy.values(sql)) & set(made) == set(made[3:])
 
 
 class TestCommand:
