@@ -10,6 +10,7 @@ comes, medians at the end. `--write-docs` writes them to docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import signal
 import subprocess
@@ -107,6 +108,17 @@ class Bench:
             copy.put_back()
             found = copy.command(command)
             self._add(what, found, _loaded(found) if command == "sync" else 0)
+
+    def profile(self, what: str, copy: Copy) -> None:
+        """Say whose code a sync's time was spent in; the profiler makes it slower, so in parts of the whole."""
+        copy.put_back()
+        result = self._copies / "profile.json"
+        copy.profiled(result, "sync")
+        seconds: dict[str, float] = json.loads(result.read_text())
+        whole = sum(seconds.values())
+        parts = [(name, round(100 * own / whole)) for name, own in seconds.items()]
+        said = ", ".join(f"{name} {percent} %" for name, percent in parts if percent >= 1 or name == "prefect_runs")
+        self.figures.note(f"{what.capitalize()}, whose code its main thread spent its time in: {said}.")
 
     def change(self) -> None:
         """Change runs on the server."""
@@ -216,6 +228,7 @@ def measure(asked: argparse.Namespace, times: int) -> Server:
         # the first sync after a load counts what the next ones compare with
         copy.command("sync")
         bench.again(IDLE, copy, SHORT_REPEAT)
+        bench.profile(IDLE, copy)
         bench.again(VERIFY, copy, SHORT_REPEAT, "verify")
         bench.change()
         bench.again(CHANGED, copy, SHORT_REPEAT)

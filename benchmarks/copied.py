@@ -41,6 +41,10 @@ class Copy:
         """The same with its requests written to a file."""
         return self._measured(sys.executable, HERE / "recording.py", requests, name, *options)
 
+    def profiled(self, result: Path, name: str, *options: str) -> Measured:
+        """The same under a profiler, which writes whose code took how long to a file."""
+        return self._measured(sys.executable, HERE / "profiled.py", result, name, *options)
+
     def _measured(self, *command: str | Path) -> Measured:
         options = ["--api-url", self.url, "--workspace", "bench", "--database", self.database, "--json"]
         return measured([*command, *options], self.folder, {**QUIET, "DLT_DATA_DIR": str(self.folder / "dlt")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("dlt").addFilter(_without_traceback)
     try:
         return int(options.run(options))
+    except BrokenPipeError:
+        # whoever read the output has enough; what Python would still write at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except KeyboardInterrupt:
         print("interrupted; what was loaded stays, and the next sync goes on from there", file=sys.stderr)
         return EXIT_RETRY
@@ -121,6 +126,17 @@ def _status(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _models(arguments: argparse.Namespace) -> int:
+    from .views import create_views, printed
+
+    if arguments.print:
+        print("\n".join(printed(arguments.dialect, arguments.dataset)))
+        return EXIT_OK
+    report = create_views(_sync_options(arguments))
+    print(report.as_json() if arguments.json else report.as_text())
+    return EXIT_OK
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import run_demo
 
@@ -182,6 +198,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_destination(status)
     status.set_defaults(run=_status)
+
+    models = commands.add_parser(
+        "models", help="make views that answer questions", epilog=EXIT_CODES, formatter_class=form
+    )
+    _add_destination(models)
+    models.add_argument("--print", action="store_true", help="print the statements instead, without any destination")
+    models.add_argument("--dialect", default="duckdb", help="with --print: whose SQL, such as snowflake (duckdb)")
+    models.set_defaults(run=_models)
 
     demo = commands.add_parser("demo", help="run everything once against a Prefect server of its own")
     demo.add_argument("--database", help="DuckDB file to make (prefect_runs_demo.duckdb)")

@@ -71,18 +71,19 @@ class Sync:
             self._forget()
         before = patiently(self.target.warehouse.counts)
         with self.target.access() as access:
-            loads, loaded = self._load_all(access)
-        return self._report(before, loads, loaded, time.monotonic() - started)
+            rows, loaded = self._load_all(access)
+        return self._report(before, rows, loaded, time.monotonic() - started)
 
-    def _load_all(self, access: Access) -> tuple[list[str], Counter[str]]:
-        loads: list[str] = []
+    def _load_all(self, access: Access) -> tuple[list[dict[str, Any]], Counter[str]]:
+        """The rows of `syncs` of as many loads as it takes, and how many rows of each table they loaded."""
+        rows: list[dict[str, Any]] = []
         loaded: Counter[str] = Counter()
         began: datetime | None = None
         while True:
             load_id, counts = self.target.load(self._source(access))
-            loads.append(load_id)
             loaded.update(counts)
-            row = self.target.sync_rows([load_id])[0]
+            row = self.target.sync_row(load_id)
+            rows.append(row)
             began = began or row["window_end"]
             if unfinished(dict(self.target.pipeline.state), self.options.resources or None):
                 continue
@@ -90,7 +91,7 @@ class Sync:
             if row["window_start"] is None and row["finished_at"] - began > FRESH:
                 began = row["finished_at"]
                 continue
-            return loads, loaded
+            return rows, loaded
 
     def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back
@@ -105,8 +106,9 @@ class Sync:
             for name in self.options.resources or RESOURCES:
                 state.get("sources", {}).get("prefect_runs", {}).get("resources", {}).pop(name, None)
 
-    def _report(self, before: dict[str, int], loads: list[str], loaded: Counter[str], seconds: float) -> SyncReport:
-        rows = self.target.sync_rows(loads)
+    def _report(
+        self, before: dict[str, int], rows: list[dict[str, Any]], loaded: Counter[str], seconds: float
+    ) -> SyncReport:
         after = patiently(self.target.warehouse.counts)
         # of all chunks, but that the load is unfinished is true of the last one only
         gaps = _each_once([*([gap for gap in row["gaps"] if UNFINISHED not in gap] for row in rows), rows[-1]["gaps"]])

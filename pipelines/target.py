@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -92,14 +91,9 @@ class Target:
             patiently(self.pipeline.run)
         self.warehouse.loaded()
 
-    @contextmanager
-    def access(self) -> Iterator[Access]:
+    def access(self) -> Access:
         """What several sources share, one after the other."""
-        access = Access(self.connection, self.settings)
-        try:
-            yield access
-        finally:
-            access.close()
+        return Access(self.connection, self.settings)
 
     def source(self, access: Access, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
         """The source, ready to be read once.
@@ -133,7 +127,7 @@ class Target:
             while True:
                 source = self.source(access, selections=selections).with_resources(*tables, "tombstones", "syncs")
                 load_id, _ = self.load(source)
-                yield self.sync_rows([load_id])[0]
+                yield self.sync_row(load_id)
                 if all(backfill["done"] for name, backfill in self._backfills() if name in tables):
                     break
         if any(selection.window for selection in selections.values()):
@@ -159,11 +153,11 @@ class Target:
                 if name in resources:
                     progress.pop("backfill", None)
 
-    def sync_rows(self, load_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """The rows of `syncs` of these loads: times in UTC, lists as lists, whatever the destination gives."""
-        places = ", ".join(["%s"] * len(load_ids))
-        sql = f"SELECT {', '.join(SYNC_COLUMNS)} FROM {{syncs}} WHERE _dlt_load_id IN ({places}) ORDER BY _dlt_load_id"
-        return [as_row(SYNC_COLUMNS, row) for row in self.warehouse.rows(sql, *load_ids)]
+    def sync_row(self, load_id: str) -> dict[str, Any]:
+        """The row of `syncs` of a load: times in UTC, lists as lists, whatever the destination gives."""
+        sql = f"SELECT {', '.join(SYNC_COLUMNS)} FROM {{syncs}} WHERE _dlt_load_id = %s"
+        [row] = self.warehouse.rows(sql, load_id)
+        return as_row(SYNC_COLUMNS, row)
 
     def watermarks(self) -> dict[str, datetime]:
         """Resource → up to when its changes were read."""

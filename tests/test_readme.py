@@ -20,6 +20,7 @@ from prefect_runs import RESOURCES, PrefectCredentials, ReadSettings, RunFilters
 from prefect_runs.tables import TABLES
 from prefect_runs_pipelines import cli
 from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.models import models
 from prefect_runs_pipelines.queries import QUERIES
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def in_a_folder(server: LocalServer, api: PrefectApi, tmp_path: Path) -> dict[st
 
 
 def test_commands_of_the_readme_are_known() -> None:
-    known = {"make demo", "make test", "prefect-runs sync", "prefect-runs verify"}
+    known = {"make demo", "make test", "prefect-runs sync", "prefect-runs verify", "prefect-runs models"}
     assert {command for command in commands("main") if not command.startswith("export PREFECT_API_")} == known
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{target}: " in makefile for target in ("demo", "test", "bench"))
@@ -65,7 +66,15 @@ def test_sync_and_verify_print_the_screens_that_the_readme_shows(in_a_folder: di
             # the tests' server goes on working after the sync; what it did since is named, and no drift
             screen = re.sub(r"\n\ntable +expected from.*?\n\n", "\n\n", screen, flags=re.DOTALL)
         assert shape(screen) == shape(shown.removeprefix(start))
+    made = subprocess.run(
+        ["prefect-runs", "models"], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == cli.EXIT_OK, made.stderr
     assert (tmp_path / "prefect_runs.duckdb").exists()
+    listed = re.findall(r"`(\w+)`", READMES["main"].read_text().partition("\n## Views\n")[2].partition("\n## ")[0])
+    assert {model.name for model in models() if model.layer == "marts"} - {"run_figures", "running_peaks"} == set(
+        listed
+    )
 
 
 def shape(screen: str) -> list[str]:

@@ -13,7 +13,7 @@ from .snapshot import Snapshots
 
 
 class Access:
-    """One server's client, and a reader of each kind of run with its snapshots.
+    """One server's client, and a reader of each kind of run with its snapshots. To be used in a `with` block.
 
     Args:
         connection: where the server is.
@@ -42,6 +42,12 @@ class Access:
         if reader not in self._snapshots:
             self._snapshots[reader] = Snapshots(reader)
         return self._snapshots[reader]
+
+    def __enter__(self) -> Access:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -10,22 +10,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def read_ahead(calls: Iterable[Callable[[], T]], at_once: int, ahead: int | None = None) -> Iterator[T]:
-    """Results of `calls` in their order; at most `ahead` of them are under way or waiting to be taken.
+def read_ahead(calls: Iterable[Callable[[], T]], at_once: int) -> Iterator[T]:
+    """Results of `calls` in their order; at most `at_once` of them are under way or waiting to be taken.
 
     `calls` is consumed lazily, in the caller's thread. The first error is raised where its result was due;
     later results are then dropped.
-
-    Args:
-        at_once: how many are under way at the same time.
-        ahead: as many as `at_once` unless given.
     """
     pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(at_once, thread_name_prefix="prefect-read") as pool:
         try:
             for call in calls:
                 pending.append(pool.submit(call))
-                if len(pending) >= (ahead or at_once):
+                if len(pending) >= at_once:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

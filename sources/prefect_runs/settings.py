@@ -23,9 +23,8 @@ RUNS_PER_HISTORY = 100_000
 HISTORY_INTERVAL = timedelta(hours=1)
 
 # windows of the first load hold at most this many runs, 5 kB each: five pages of 200, each beginning with the last row
-# of the one before. So many windows of each kind of run are in memory
+# of the one before. Four windows of each kind of run are in memory, as many as there are connections
 ROWS_PER_WINDOW = 995
-WINDOWS_AHEAD = 8
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
 # pipeline state must stay a few kB, and what falls out of this list is found by `verify`

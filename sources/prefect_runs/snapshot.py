@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunReader
-from .settings import HISTORY_INTERVALS, ROWS_PER_WINDOW, RUNS_PER_HISTORY, WINDOWS_AHEAD
+from .settings import HISTORY_INTERVALS, ROWS_PER_WINDOW, RUNS_PER_HISTORY
 from .windows import Window, counted_windows, packed
 
 
@@ -37,7 +37,7 @@ def snapshot(
 
     windows = planned_windows(reader, whole, rows, newest_first)
     calls = (call(window, count) for window, count in windows)
-    return read_ahead(calls, reader.client.connections, WINDOWS_AHEAD)
+    return read_ahead(calls, reader.client.connections)
 
 
 def planned_windows(

@@ -1,0 +1,4 @@
+-- The figures of run_figures per day.
+SELECT *
+FROM run_figures
+WHERE period = 'day'

@@ -1,0 +1,63 @@
+-- What is odd about the copy or the runs themselves: one row a check and workspace, with how many rows it found.
+-- name: What is counted.
+-- found: How many there are; 0 is good.
+-- meaning: What that says.
+SELECT
+    workspace,
+    'syncs with gaps' AS name,
+    SUM(CASE WHEN whole THEN 0 ELSE 1 END) AS found,
+    'loads after which something was known to be missing; their gaps are in syncs' AS meaning
+FROM syncs
+GROUP BY workspace
+UNION ALL
+SELECT
+    run.workspace,
+    'completed flow runs without task runs',
+    SUM(CASE WHEN run.state_type = 'COMPLETED' AND task.flow_run_id IS NULL THEN 1 ELSE 0 END),
+    'flows that call no task, or task runs that the server lost'
+FROM flow_runs AS run
+LEFT JOIN (SELECT DISTINCT flow_run_id FROM task_runs) AS task ON task.flow_run_id = run.id
+GROUP BY run.workspace
+UNION ALL
+SELECT
+    run.workspace,
+    'task runs of unknown flow runs',
+    SUM(CASE WHEN run.flow_run_id IS NOT NULL AND parent.id IS NULL THEN 1 ELSE 0 END),
+    'their flow run was deleted before it was loaded, or is outside the filters'
+FROM task_runs AS run
+LEFT JOIN flow_runs AS parent ON parent.id = run.flow_run_id
+GROUP BY run.workspace
+UNION ALL
+SELECT
+    run.workspace,
+    'flow runs without state history',
+    SUM(CASE WHEN run.state_id IS NOT NULL AND reached.run_id IS NULL THEN 1 ELSE 0 END),
+    'their history was not loaded: verify --repair reads it again'
+FROM flow_runs AS run
+LEFT JOIN run_milestones AS reached ON reached.run_kind = 'flow' AND reached.run_id = run.id
+GROUP BY run.workspace
+UNION ALL
+SELECT
+    run.workspace,
+    'task runs without state history',
+    SUM(CASE WHEN run.state_id IS NOT NULL AND reached.run_id IS NULL THEN 1 ELSE 0 END),
+    'their history was not loaded: verify --repair reads it again'
+FROM task_runs AS run
+LEFT JOIN run_milestones AS reached ON reached.run_kind = 'task' AND reached.run_id = run.id
+GROUP BY run.workspace
+UNION ALL
+SELECT
+    workspace,
+    'task runs known from events alone',
+    SUM(CASE WHEN reason = 'events_only' THEN 1 ELSE 0 END),
+    'the server told of them in events and has no row of them'
+FROM tombstones
+GROUP BY workspace
+UNION ALL
+SELECT
+    workspace,
+    'flow runs in flight for over a day',
+    SUM(CASE WHEN NOT is_terminal AND is_live AND start_time < CURRENT_TIMESTAMP - INTERVAL '1 day' THEN 1 ELSE 0 END),
+    'still running, or killed without a word: such runs stay RUNNING for ever'
+FROM stg_flow_runs
+GROUP BY workspace

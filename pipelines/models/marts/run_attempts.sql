@@ -1,0 +1,41 @@
+-- One row a time that a run was in RUNNING: its attempts, resumes after a pause included.
+-- attempt: Number of the attempt in its run, from 1.
+-- started_at: When the run entered RUNNING.
+-- ended_at: When it left it; null while it runs.
+-- seconds: Seconds of the attempt; null while it runs.
+-- ended_as: Name of the state that it was left for, such as Completed, AwaitingRetry, Crashed; null while it runs.
+WITH marked AS (
+    SELECT
+        state.*,
+        SUM(CASE WHEN type = 'RUNNING' AND COALESCE(previous_type, '') <> 'RUNNING' THEN 1 ELSE 0 END)
+            OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+    FROM state_transitions AS state
+),
+ends AS (
+    SELECT
+        run_kind, run_id, attempt, name, entered_at,
+        ROW_NUMBER() OVER (PARTITION BY run_kind, run_id, attempt ORDER BY number) AS place
+    FROM marked
+    WHERE attempt > 0 AND type <> 'RUNNING'
+),
+starts AS (
+    SELECT workspace, run_kind, run_id, attempt, MIN(entered_at) AS started_at
+    FROM marked
+    WHERE attempt > 0 AND type = 'RUNNING'
+    GROUP BY workspace, run_kind, run_id, attempt
+)
+SELECT
+    starts.workspace,
+    starts.run_kind,
+    starts.run_id,
+    starts.attempt,
+    starts.started_at,
+    ends.entered_at AS ended_at,
+    EXTRACT(EPOCH FROM ends.entered_at) - EXTRACT(EPOCH FROM starts.started_at) AS seconds,
+    ends.name AS ended_as
+FROM starts
+LEFT JOIN ends
+    ON ends.run_kind = starts.run_kind
+    AND ends.run_id = starts.run_id
+    AND ends.attempt = starts.attempt
+    AND ends.place = 1

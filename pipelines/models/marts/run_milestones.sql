@@ -1,0 +1,28 @@
+-- One row a run with a history: when it first came where, and whether somebody forced its state.
+-- first_pending_at: When the run first entered PENDING: something took it up.
+-- first_running_at: When the run first entered RUNNING.
+-- first_late_at: When the server first marked the run as Late; null if it never did.
+-- first_late_over_at: When the run, once Late, entered RUNNING or CRASHED.
+-- forced_changes: Times that the run was set from one terminal state to another.
+-- states: Number of states of the run.
+WITH late AS (
+    SELECT run_kind, run_id, MIN(entered_at) AS first_late_at
+    FROM state_transitions
+    WHERE name = 'Late'
+    GROUP BY run_kind, run_id
+)
+SELECT
+    state.workspace,
+    state.run_kind,
+    state.run_id,
+    COUNT(*) AS states,
+    MIN(CASE WHEN state.type = 'PENDING' THEN state.entered_at END) AS first_pending_at,
+    MIN(CASE WHEN state.type = 'RUNNING' THEN state.entered_at END) AS first_running_at,
+    MIN(late.first_late_at) AS first_late_at,
+    MIN(
+        CASE WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at THEN state.entered_at END
+    ) AS first_late_over_at,
+    SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes
+FROM state_transitions AS state
+LEFT JOIN late ON late.run_kind = state.run_kind AND late.run_id = state.run_id
+GROUP BY state.workspace, state.run_kind, state.run_id

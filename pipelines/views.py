@@ -1,0 +1,136 @@
+"""`prefect-runs models`: the models as views in the destination, or as SQL in any dialect that sqlglot writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+
+import sqlglot
+from sqlglot import exp
+
+from prefect_runs import ConfigurationError
+from prefect_runs.tables import TABLES, Table
+
+from .failures import explained, patiently
+from .models import WRITTEN_IN, Model, models, tables_of
+from .options import SyncOptions
+from .target import Target
+
+# columns that dlt adds, to tables and to the tables of their lists
+DLT_COLUMNS = {"_dlt_id": "VARCHAR"}
+DLT_CHILD_COLUMNS = {**DLT_COLUMNS, "_dlt_parent_id": "VARCHAR", "_dlt_root_id": "VARCHAR", "_dlt_list_idx": "BIGINT"}
+TYPES = {
+    "text": "VARCHAR",
+    "timestamp": "TIMESTAMPTZ",
+    "double": "DOUBLE",
+    "bigint": "BIGINT",
+    "bool": "BOOLEAN",
+    "json": "JSON",
+}
+
+
+@dataclass(frozen=True)
+class ModelsReport:
+    """The views that were made, in their order, and the tables that are still without a row and so were not there."""
+
+    destination: str
+    dataset: str
+    views: list[str]
+    missing: list[str]
+
+    def as_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(asdict(self))
+
+    def as_text(self) -> str:
+        """The report for a person."""
+        lines = [f"{len(self.views)} views in {self.destination}, dataset {self.dataset}: {', '.join(self.views)}"]
+        if self.missing:
+            lines.append(f"without a row yet, and taken as empty until this is run again: {', '.join(self.missing)}")
+        return "\n".join(lines)
+
+
+def create_views(options: SyncOptions) -> ModelsReport:
+    """Make or refresh all views, beside the tables and in one transaction.
+
+    Raises:
+        ConfigurationError: nothing was loaded into the destination yet.
+        PrefectRunsError: see `prefect_runs.exceptions`.
+    """
+    with explained(), Target(options) as target:
+        target.restore()
+        if not target.warehouse.has("flow_runs"):
+            raise ConfigurationError(f"there are no runs in {options.where} yet: run prefect-runs sync first")
+        all_models = models()
+        missing = [name for name in tables_of(all_models) if not target.warehouse.has(name)]
+        patiently(lambda: _create(target, all_models, missing))
+        return ModelsReport(options.where, options.dataset, [model.name for model in all_models], missing)
+
+
+def printed(dialect: str, dataset: str) -> Iterator[str]:
+    """The statements that make all views, in a dialect.
+
+    Raises:
+        ConfigurationError: sqlglot does not know the dialect.
+    """
+    try:
+        sqlglot.Dialect.get_or_raise(dialect)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+    def place(name: str) -> exp.Table:
+        return exp.table_(name, db=dataset)
+
+    for model in models():
+        query = model.placed(place)
+        created = exp.Create(this=place(model.name), kind="VIEW", replace=True, expression=query)
+        yield f"-- {model.description}\n{created.sql(dialect, pretty=True)};\n"
+
+
+def _create(target: Target, all_models: list[Model], missing: Collection[str]) -> None:
+    with target.pipeline.sql_client() as client:
+        dialect = client.capabilities.sqlglot_dialect or WRITTEN_IN
+
+        def place(name: str) -> exp.Table | exp.Query:
+            if name in missing:
+                return _empty(_tables()[name], is_child="__" in name)
+            return exp.to_table(client.make_qualified_table_name(name), dialect=dialect)
+
+        with client.begin_transaction():
+            # the other way round, and then anew: a view cannot change its columns while others are made from it
+            for model in reversed(all_models):
+                client.execute_sql(f"DROP VIEW IF EXISTS {client.make_qualified_table_name(model.name)}")
+            for model in all_models:
+                name = client.make_qualified_table_name(model.name)
+                client.execute_sql(f"CREATE VIEW {name} AS {model.placed(place).sql(dialect)}")
+                for statement in _comments(name, model, dialect):
+                    client.execute_sql(statement)
+
+
+def _comments(name: str, model: Model, dialect: str) -> Iterator[str]:
+    """Statements that describe a view and its own columns, where the dialect has them."""
+    if dialect not in ("duckdb", "postgres", "redshift", "snowflake"):
+        return
+    yield f"COMMENT ON VIEW {name} IS {_quoted(model.description, dialect)}"
+    if dialect in ("duckdb", "postgres"):
+        for column, meaning in model.columns.items():
+            yield f"COMMENT ON COLUMN {name}.{column} IS {_quoted(meaning, dialect)}"
+
+
+def _quoted(text: str, dialect: str) -> str:
+    return exp.Literal.string(text).sql(dialect)
+
+
+def _tables() -> dict[str, Table]:
+    """Every table that models are made from, those of lists too."""
+    children = {f"{table.name}__{name}": child for table in TABLES.values() for name, child in table.children.items()}
+    return {**TABLES, **children}
+
+
+def _empty(table: Table, is_child: bool) -> exp.Query:
+    """A query of a table's columns that gives no row: dlt makes a table when it gets its first one."""
+    types = {column.name: TYPES[column.type] for column in table.columns}
+    types |= DLT_CHILD_COLUMNS if is_child else DLT_COLUMNS
+    columns = [exp.alias_(exp.cast(exp.null(), type_), name) for name, type_ in types.items()]
+    return exp.select(*columns).where(exp.false())

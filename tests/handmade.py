@@ -1,0 +1,210 @@
+"""A small history, loaded as the source loads it, of which every figure can be worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+
+from prefect_runs.resources import resource
+from prefect_runs.rows import RunShape, Shape, StateShape, shaped_with_children
+from prefect_runs.tables import TABLES
+from prefect_runs_pipelines.options import SyncOptions
+from prefect_runs_pipelines.target import pipeline_name
+
+Row = dict[str, Any]
+
+WORKSPACE = "handmade"
+# ten o'clock yesterday, so that all of it lies in one day and within a week
+TEN = (datetime.now(UTC) - timedelta(days=1)).replace(hour=10, minute=0, second=0, microsecond=0)
+
+
+def at(clock: str) -> datetime:
+    """A time of yesterday, such as 10:02:30."""
+    hours, minutes, seconds = map(int, clock.split(":"))
+    return TEN.replace(hour=hours, minute=minutes, second=seconds)
+
+
+@dataclass
+class Run:
+    """A run and its states: clock, type and name of each, oldest first."""
+
+    id: str
+    due: str
+    states: list[tuple[str, str, str]]
+    kind: str = "flow"
+    fields: Row = field(default_factory=dict)
+
+    def history(self) -> list[Row]:
+        """Its states as the API gives them."""
+        return [
+            {
+                "id": f"{self.id}-{number}",
+                "type": type_,
+                "name": name,
+                "timestamp": at(clock).isoformat(),
+                "message": None,
+                "sequence": number,
+                "state_details": {},
+            }
+            for number, (clock, type_, name) in enumerate(self.states, 1)
+        ]
+
+    def row(self) -> Row:
+        """The run as the API gives it."""
+        history = self.history()
+        running = [number for number, state in enumerate(self.states) if state[1] == "RUNNING"]
+        ends = [
+            number
+            for number, state in enumerate(self.states)
+            if state[1] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        ]
+        spent = sum(
+            (at(self.states[number + 1][0]) - at(self.states[number][0])).total_seconds()
+            for number in running
+            if number + 1 < len(self.states)
+        )
+        return {
+            "id": self.id,
+            "name": self.id,
+            "created": at(self.due).isoformat(),
+            "updated": history[-1]["timestamp"],
+            "expected_start_time": at(self.due).isoformat(),
+            "start_time": at(self.states[running[0]][0]).isoformat() if running else None,
+            # a forced change leaves the end where it was
+            "end_time": at(self.states[ends[0]][0]).isoformat() if ends else None,
+            "run_count": len(running),
+            "total_run_time": spent,
+            "state_id": history[-1]["id"],
+            "state_type": history[-1]["type"],
+            "state_name": history[-1]["name"],
+            "state": history[-1],
+            "tags": [],
+            **self.fields,
+        }
+
+
+DEPLOYED = {
+    "flow_id": "flow",
+    "deployment_id": "deployment",
+    "work_pool_name": "pool",
+    "work_queue_name": "queue",
+    "auto_scheduled": True,
+    "tags": ["nightly"],
+}
+PENDING, RUNNING = ("PENDING", "Pending"), ("RUNNING", "Running")
+COMPLETED, FAILED, CRASHED = ("COMPLETED", "Completed"), ("FAILED", "Failed"), ("CRASHED", "Crashed")
+RUNS = [
+    Run(
+        "good", "10:00:00", [("10:00:05", *PENDING), ("10:00:15", *RUNNING), ("10:01:15", *COMPLETED)], fields=DEPLOYED
+    ),
+    Run(
+        "late",
+        "10:10:00",
+        [
+            ("10:09:00", "SCHEDULED", "Scheduled"),
+            ("10:10:15", "SCHEDULED", "Late"),
+            ("10:10:40", *PENDING),
+            ("10:10:50", *RUNNING),
+            ("10:11:20", "SCHEDULED", "AwaitingRetry"),
+            ("10:12:20", "RUNNING", "Retrying"),
+            ("10:12:50", *FAILED),
+        ],
+        fields=DEPLOYED,
+    ),
+    Run(
+        "crashed", "10:20:00", [("10:19:59", *PENDING), ("10:20:10", *RUNNING), ("10:20:30", *CRASHED)], fields=DEPLOYED
+    ),
+    Run(
+        "forced",
+        "10:30:00",
+        [("10:30:00", *PENDING), ("10:30:05", *RUNNING), ("10:31:05", *COMPLETED), ("10:40:00", *FAILED)],
+        fields=DEPLOYED,
+    ),
+    Run(
+        "better",
+        "11:00:00",
+        [("11:00:02", *PENDING), ("11:00:10", *RUNNING), ("11:00:40", *COMPLETED)],
+        fields=DEPLOYED,
+    ),
+    # never taken up, and gone
+    Run("missed", "11:30:00", [("11:00:00", "SCHEDULED", "Scheduled")], fields=DEPLOYED),
+    # a subflow of `good`, while that one runs
+    Run(
+        "subflow",
+        "10:00:30",
+        [("10:00:30", *PENDING), ("10:00:31", *RUNNING), ("10:00:41", "FAILED", "TimedOut")],
+        fields={"flow_id": "flow", "parent_task_run_id": "stands-for", "auto_scheduled": False},
+    ),
+    Run(
+        "stands-for",
+        "10:00:30",
+        [("10:00:30", *PENDING), ("10:00:31", *RUNNING), ("10:00:41", *FAILED)],
+        kind="task",
+        fields={"flow_run_id": "good", "task_key": "subflow", "dynamic_key": "0"},
+    ),
+    Run(
+        "cached",
+        "10:00:50",
+        [("10:00:50", *PENDING), ("10:00:51", "COMPLETED", "Cached")],
+        kind="task",
+        fields={"flow_run_id": "good", "task_key": "cached", "dynamic_key": "0"},
+    ),
+    Run(
+        "retried",
+        "10:00:20",
+        [
+            ("10:00:20", *PENDING),
+            ("10:00:21", *RUNNING),
+            ("10:00:24", "SCHEDULED", "AwaitingRetry"),
+            ("10:00:34", "RUNNING", "Retrying"),
+            ("10:00:36", *COMPLETED),
+        ],
+        kind="task",
+        fields={"flow_run_id": "good", "task_key": "retried", "dynamic_key": "0"},
+    ),
+]
+
+
+@dlt.source(name="prefect_runs")
+def handmade() -> Iterator[Any]:
+    """The history, in the tables of the source."""
+    for kind in ("flow", "task"):
+        runs, states = TABLES[f"{kind}_runs"], TABLES[f"{kind}_run_states"]
+        of_kind = [run for run in RUNS if run.kind == kind]
+        shape, state_shape = RunShape(runs, WORKSPACE), StateShape(states, f"{kind}_run_id", WORKSPACE)
+        yield resource([shape(run.row()) for run in of_kind], runs)
+        yield resource([state_shape(state, run.id) for run in of_kind for state in run.history()], states)
+    named = {"created": TEN.isoformat(), "updated": TEN.isoformat()}
+    for name, row in (
+        ("flows", {"id": "flow", "name": "etl", **named}),
+        ("deployments", {"id": "deployment", "name": "nightly etl", "flow_id": "flow", "paused": False, **named}),
+    ):
+        yield resource([shaped_with_children(TABLES[name], WORKSPACE)(row)], TABLES[name])
+    gone = {"resource": "flow_runs", "id": "missed", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
+    yield resource([Shape(TABLES["tombstones"], WORKSPACE)(gone)], TABLES["tombstones"])
+    synced = {"finished_at": TEN.isoformat(), "whole": True, "gaps": []}
+    yield resource([Shape(TABLES["syncs"], WORKSPACE)(synced)], TABLES["syncs"])
+
+
+def load(folder: Path, destination: str) -> SyncOptions:
+    """Load the history into a DuckDB file in `folder`, or elsewhere; the options of a command that finds it there."""
+    options = SyncOptions(
+        api_url="http://127.0.0.1:9/api",
+        workspace=WORKSPACE,
+        destination=destination,
+        database=str(folder / "handmade.duckdb") if destination == "duckdb" else None,
+        pipelines_dir=str(folder / "pipelines"),
+    )
+    pipeline = dlt.pipeline(
+        pipeline_name(options, WORKSPACE),
+        destination=options.dlt_destination(),
+        dataset_name=options.dataset,
+        pipelines_dir=options.pipelines_dir,
+    )
+    pipeline.run(handmade(), loader_file_format="parquet")
+    return options

@@ -1,0 +1,399 @@
+"""The models: right on a history worked out by hand, and SQL that other warehouses can read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import duckdb
+import handmade
+import psycopg2
+import pytest
+import sqlglot
+from conftest import Copy
+from handmade import at
+from prefect_api import PrefectApi, now, scheduled, seconds
+from sqlglot import exp
+
+from prefect_runs import ConfigurationError
+from prefect_runs.clock import as_utc
+from prefect_runs.tables import TABLES
+from prefect_runs_pipelines.local_postgresql import LocalPostgresql
+from prefect_runs_pipelines.models import Model, meaning, models, tables_of
+from prefect_runs_pipelines.views import create_views, printed
+
+DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshift", "clickhouse", "trino")
+NAMES = [model.name for model in models()]
+
+
+class Answers:
+    """Answers of a warehouse, as rows by column name that compare whatever it is."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __call__(self, sql: str) -> list[dict[str, Any]]:
+        """The rows that `sql` gives; seconds rounded, for times are floats of microseconds in one of them."""
+        self._cursor.execute(sql)
+        names = [column[0] for column in self._cursor.description]
+        return [dict(zip(names, map(self._plain, row), strict=True)) for row in self._cursor.fetchall()]
+
+    def columns(self, view: str) -> list[str]:
+        """Its columns."""
+        self._cursor.execute(f"SELECT * FROM {view} LIMIT 0")
+        return [column[0] for column in self._cursor.description]
+
+    @staticmethod
+    def _plain(value: Any) -> Any:
+        return round(float(value), 3) if isinstance(value, float | Decimal) else value
+
+
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
+    """The history worked out by hand, with the views, in a warehouse whose time zone is not UTC."""
+    folder = tmp_path_factory.mktemp("handmade")
+    with contextlib.ExitStack() as stack:
+        if request.param == "postgres":
+            server = LocalPostgresql(folder / "postgresql")
+            stack.callback(server.stop)
+            url = server.start().replace("+asyncpg", "")
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in credentials(url).items():
+                patch.setenv(f"DESTINATION__POSTGRES__CREDENTIALS__{name}", value)
+        options = handmade.load(folder, request.param)
+        assert create_views(options).views == NAMES
+        if request.param == "postgres":
+            connection = stack.enter_context(contextlib.closing(psycopg2.connect(url)))
+        else:
+            connection = stack.enter_context(duckdb.connect(options.where, read_only=True))
+        cursor = connection.cursor()
+        cursor.execute("SET TimeZone = 'America/New_York'")
+        yield Answers(cursor)
+
+
+def credentials(url: str) -> dict[str, str]:
+    """What dlt asks for, of a URL that names a folder of sockets."""
+    parts = urlsplit(url)
+    return {
+        "HOST": "localhost",
+        "DATABASE": parts.path.removeprefix("/"),
+        "USERNAME": parts.username or "",
+        "PASSWORD": parts.password or "none",
+        "QUERY": json.dumps({name: values[0] for name, values in parse_qs(parts.query).items()}),
+    }
+
+
+FACTS = {
+    "good": {
+        "started_by": "schedule",
+        "outcome": "completed",
+        "attempts": 1,
+        "is_first_try_success": True,
+        "is_success": True,
+        "is_forced": False,
+        "queue_seconds": 5,
+        "startup_seconds": 10,
+        "start_delay_seconds": 15,
+        "late_seconds": None,
+        "run_seconds": 60,
+        "duration_seconds": 60,
+        "wall_seconds": 60,
+        "is_prefect_success": True,
+        "flow_name": "etl",
+        "deployment_name": "nightly etl",
+        "tags": "nightly",
+        "is_live": True,
+    },
+    "late": {
+        "outcome": "failed",
+        "attempts": 2,
+        "is_first_try_success": False,
+        "queue_seconds": 40,
+        "startup_seconds": 10,
+        "start_delay_seconds": 50,
+        # marked at 10:10:15, running at 10:10:50
+        "late_seconds": 35,
+        # 30 seconds each, and a minute between them
+        "run_seconds": 60,
+        "wall_seconds": 120,
+        "is_prefect_success": False,
+    },
+    # taken up a second before it was due
+    "crashed": {"outcome": "crashed", "queue_seconds": 0, "startup_seconds": 11, "is_prefect_success": False},
+    "forced": {"outcome": "failed", "is_forced": True, "is_success": False, "attempts": 1, "wall_seconds": 60},
+    "missed": {
+        "outcome": None,
+        "is_success": None,
+        "queue_seconds": None,
+        "duration_seconds": None,
+        "is_live": False,
+        "gone_reason": "deleted",
+    },
+    "subflow": {
+        "started_by": "parent",
+        "parent_flow_run_id": "good",
+        "outcome": "timed out",
+        "duration_seconds": 10,
+        "tags": None,
+        "deployment_name": None,
+    },
+}
+
+
+@pytest.mark.parametrize("run", FACTS)
+def test_flow_run_facts(rows: Answers, run: str) -> None:
+    [fact] = rows(f"SELECT * FROM prefect.flow_run_facts WHERE id = '{run}'")
+    assert {name: fact[name] for name in FACTS[run]} == FACTS[run]
+
+
+def test_task_run_facts(rows: Answers) -> None:
+    found = {row["id"]: row for row in rows("SELECT * FROM prefect.task_run_facts")}
+    assert len(found) == 3
+    assert all(row["flow_id"] == "flow" and row["deployment_id"] == "deployment" for row in found.values())
+    assert found["stands-for"]["child_flow_run_id"] == "subflow"
+    assert (found["cached"]["is_cached"], found["cached"]["run_seconds"], found["cached"]["attempts"]) == (True, 0, 0)
+    retried = found["retried"]
+    assert (retried["attempts"], retried["run_seconds"], retried["wall_seconds"]) == (2, 5, 15)
+    assert (retried["is_success"], retried["is_first_try_success"]) == (True, False)
+
+
+def test_state_transitions_and_attempts(rows: Answers) -> None:
+    columns = "name, seconds, previous_name, is_forced"
+    sql = f"SELECT {columns} FROM prefect.state_transitions WHERE run_id = '{{}}' ORDER BY number"
+    assert [tuple(row.values()) for row in rows(sql.format("late"))] == [
+        ("Scheduled", 75, None, False),
+        ("Late", 25, "Scheduled", False),
+        ("Pending", 10, "Late", False),
+        ("Running", 30, "Pending", False),
+        ("AwaitingRetry", 60, "Running", False),
+        ("Retrying", 30, "AwaitingRetry", False),
+        ("Failed", None, "Retrying", False),
+    ]
+    assert rows(sql.format("forced"))[-1]["is_forced"]
+    attempts = "SELECT attempt, seconds, ended_as FROM prefect.run_attempts WHERE run_id = 'late' ORDER BY attempt"
+    assert [tuple(row.values()) for row in rows(attempts)] == [(1, 30, "AwaitingRetry"), (2, 30, "Failed")]
+
+
+def test_daily_figures(rows: Answers) -> None:
+    found = {(row["grouped_by"], row["group_name"]): row for row in rows("SELECT * FROM prefect.daily_figures")}
+    assert found.keys() == {
+        ("all", "all"),
+        ("flow", "etl"),
+        ("deployment", "nightly etl"),
+        ("work_pool", "pool"),
+        ("tag", "nightly"),
+    }
+    deployment = found["deployment", "nightly etl"]
+    expected = {
+        "runs": 6,
+        "ended": 5,
+        "completed": 2,
+        "failed": 2,
+        "crashed": 1,
+        "cancelled": 0,
+        "success_percent": 40,
+        "retries": 1,
+        # 60, 60, 20, 60 and 30 seconds
+        "run_hours": round(230 / 3600, 3),
+        "duration_p50": 60,
+        "duration_p90": 60,
+        # 15, 50, 10, 5 and 10 seconds; the sixth never started
+        "delay_p50": 10,
+        "delay_p90": 36,
+        "peak_running": 1,
+    }
+    assert {name: deployment[name] for name in expected} == expected
+    # the subflow runs while its parent does
+    assert found["flow", "etl"]["peak_running"] == found["all", "all"]["peak_running"] == 2
+    assert found["all", "all"]["runs"] == 7
+    assert deployment["period_start"] == at("00:00:00").replace(tzinfo=None)
+
+
+def test_hourly_figures(rows: Answers) -> None:
+    columns = "period_start, runs, success_percent"
+    sql = f"SELECT {columns} FROM prefect.hourly_figures WHERE grouped_by = 'deployment' ORDER BY 1"
+    assert [tuple(row.values()) for row in rows(sql)] == [
+        (at("10:00:00").replace(tzinfo=None), 4, 25),
+        (at("11:00:00").replace(tzinfo=None), 2, 100),
+    ]
+
+
+def test_failure_episodes(rows: Answers) -> None:
+    found = rows("SELECT * FROM prefect.failure_episodes ORDER BY grouped_by, episode")
+    assert [(row["grouped_by"], row["episode"], row["failures"]) for row in found] == [
+        ("deployment", 1, 3),
+        ("flow", 1, 1),
+    ]
+    deployment, flow = found
+    assert as_utc(deployment["broken_at"]) == at("10:12:50")
+    assert as_utc(deployment["recovered_at"]) == at("11:00:40")
+    assert deployment["seconds_to_recover"] == 47 * 60 + 50
+    # its runs without a deployment never completed
+    assert flow["recovered_at"] is None
+
+
+def test_deployment_health(rows: Answers) -> None:
+    [health] = rows("SELECT * FROM prefect.deployment_health")
+    expected = {
+        "last_run_id": "better",
+        "last_state_type": "COMPLETED",
+        "failures_in_a_row": 0,
+        # ten minutes three times, then half an hour twice
+        "usual_interval_seconds": 600,
+        "is_overdue": True,
+        "missed_runs": 1,
+        "runs_7d": 5,
+        "success_percent_7d": 40,
+        "duration_p50_7d": 60,
+        "runs_28d": 0,
+        "success_percent_28d": None,
+    }
+    assert {name: health[name] for name in expected} == expected
+    assert as_utc(health["last_success_at"]) == at("11:00:40")
+
+
+def test_queue_hours(rows: Answers) -> None:
+    sql = "SELECT * FROM prefect.queue_hours ORDER BY hour"
+    ten, eleven = rows(sql)
+    assert (ten["runs"], ten["taken_up"], ten["waiting"], ten["marked_late"], ten["queue_p50"]) == (4, 4, 0, 1, 2.5)
+    # the one that waits is gone
+    assert (eleven["runs"], eleven["taken_up"], eleven["waiting"]) == (2, 1, 0)
+
+
+def test_data_quality(rows: Answers) -> None:
+    found = {row["name"]: row["found"] for row in rows("SELECT * FROM prefect.data_quality")}
+    assert found == {
+        "syncs with gaps": 0,
+        # better; forced is failed now
+        "completed flow runs without task runs": 1,
+        "task runs of unknown flow runs": 0,
+        "flow runs without state history": 0,
+        "task runs without state history": 0,
+        "task runs known from events alone": 0,
+        "flow runs in flight for over a day": 0,
+    }
+
+
+def test_every_column_is_described(rows: Answers) -> None:
+    all_models = models()
+    for model in all_models:
+        columns = rows.columns(f"prefect.{model.name}")
+        assert model.columns.keys() <= set(columns)
+        assert [name for name in columns if not meaning(model, name, all_models)] == [], model.name
+
+
+class TestSql:
+    @pytest.mark.parametrize("dialect", DIALECTS)
+    def test_of_each_dialect_can_be_read_back(self, dialect: str) -> None:
+        statements = list(printed(dialect, "prefect"))
+        assert len(statements) == len(NAMES)
+        for name, statement in zip(NAMES, statements, strict=True):
+            created = sqlglot.parse_one(statement, read=dialect)
+            assert isinstance(created, exp.Create)
+            assert created.find(exp.Table).name == name
+
+    def test_of_an_unknown_dialect(self) -> None:
+        with pytest.raises(ConfigurationError, match="Unknown dialect 'klingon'"):
+            list(printed("klingon", "prefect"))
+
+    def test_is_made_from_tables_of_the_source(self) -> None:
+        children = {f"{table.name}__{name}" for table in TABLES.values() for name in table.children}
+        assert set(tables_of(models())) <= TABLES.keys() | children
+
+    def test_every_model_comes_after_what_it_is_made_from(self) -> None:
+        seen: set[str] = set()
+        for model in models():
+            assert model.sources & set(NAMES) <= seen
+            seen.add(model.name)
+
+    def test_says_what_it_is(self) -> None:
+        assert all(re.match(r"[A-Z].*\.$", model.description) for model in models()), "a sentence each"
+        assert all(isinstance(model, Model) and model.layer in ("staging", "marts") for model in models())
+
+
+def test_figures_are_those_of_the_server(copy: Copy, api: PrefectApi) -> None:
+    """What Prefect computes when it is asked: run time and lateness of each run, counts and sums per interval."""
+    due = now() - seconds(40)
+    copy.since = due - seconds(1)
+    made = [api.flow_run(scheduled(due)) for _ in range(3)]
+    api.set_flow_run(made[0], "RUNNING")
+    for state in ("PENDING", "RUNNING", "FAILED"):
+        api.set_flow_run(made[1], state)
+    made += [api.flow_run("PENDING") for _ in range(3)]
+    for run_id in made[3:]:
+        api.complete_flow_run(run_id)
+    copy.sync()
+    create_views(copy.sync_options())
+    ids = {"flow_runs": {"id": {"any_": made}}}
+    server = {run["id"]: run for run in api.call("POST", "/flow_runs/filter", ids)}
+    columns = "id, run_seconds::VARCHAR, start_delay_seconds::VARCHAR, is_terminal::VARCHAR"
+    facts = {id_: own for id_, *own in copy.values(f"SELECT [{columns}] FROM prefect.flow_run_facts") if id_ in made}
+    assert facts.keys() == server.keys() == set(made)
+    for id_, (run_seconds, delay, is_terminal) in facts.items():
+        # what still runs or waits was asked for some seconds later
+        tolerance = 0.001 if is_terminal == "true" else 10
+        assert float(run_seconds) == pytest.approx(server[id_]["estimated_run_time"], abs=tolerance)
+        assert float(delay) == pytest.approx(server[id_]["estimated_start_time_delta"], abs=tolerance)
+    average = sum(float(delay) for _, delay, _ in facts.values()) / len(facts)
+    assert average == pytest.approx(api.call("POST", "/flow_runs/lateness", ids), abs=10)
+    window = {
+        "history_start": (copy.since - seconds(3600)).isoformat(),
+        "history_end": (now() + seconds(3600)).isoformat(),
+        "history_interval_seconds": 86_400,
+    }
+    told = api.call("POST", "/flow_runs/history", {**ids, **window})
+    by_type: Counter[str] = Counter()
+    for interval in told:
+        for state in interval["states"]:
+            by_type[state["state_type"]] += state["count_runs"]
+    assert by_type == {"COMPLETED": 3, "FAILED": 1, "RUNNING": 1, "SCHEDULED": 1}
+    sql = "SELECT id FROM prefect.flow_run_facts WHERE is_prefect_success"
+    assert set(copy.values(sql)) & set(made) == set(made[3:])
+
+
+class TestCommand:
+    def run(self, copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [Path(sys.executable).parent / "prefect-runs", *arguments]
+        place = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
+        environment = {"PATH": "/usr/bin:/bin", "DLT_DATA_DIR": str(copy.folder), "HOME": str(copy.folder)}
+        return subprocess.run(
+            [*command, *place], env=environment, cwd=copy.folder, capture_output=True, text=True, check=False
+        )
+
+    def test_makes_views_of_what_was_synced_and_makes_them_anew(self, copy: Copy, api: PrefectApi) -> None:
+        api.task_run("COMPLETED", flow_run_id=api.flow_run("FAILED"))
+        assert self.run(copy, "sync").returncode == 0
+        for _ in range(2):
+            ended = self.run(copy, "models")
+            assert ended.returncode == 0, ended.stderr
+        assert f"{len(NAMES)} views in {copy.database}" in ended.stdout
+        assert "deployments" in ended.stdout, "there is none, and it is named"
+        for name in NAMES:
+            copy.values(f"SELECT * FROM prefect.{name}")
+        assert copy.values("SELECT outcome FROM prefect.flow_run_facts") == ["failed"]
+        described = "SELECT comment FROM duckdb_views() WHERE view_name = 'flow_run_facts'"
+        assert copy.values(described)[-1].startswith("One row a flow run")
+        # views are in nobody's way
+        api.flow_run("RUNNING")
+        assert self.run(copy, "sync").returncode == 0
+        assert len(copy.values("SELECT id FROM prefect.flow_run_facts")) == 2
+
+    def test_needs_a_first_load(self, copy: Copy) -> None:
+        ended = self.run(copy, "models")
+        assert ended.returncode == 2
+        assert "prefect-runs sync" in ended.stderr
+
+    def test_prints_them_without_a_destination(self, copy: Copy) -> None:
+        ended = self.run(copy, "models", "--print", "--dialect", "snowflake")
+        assert ended.returncode == 0
+        assert "CREATE OR REPLACE VIEW prefect.flow_run_facts AS" in ended.stdout
+        assert not copy.database.exists()
