@@ -17,6 +17,7 @@ T = TypeVar("T")
 # how long a sync waits for a DuckDB file that a reader or another writer holds
 PATIENCE_SECONDS = 60.0
 LOCKED = ("could not set lock", "conflicting lock", "database is locked")
+INTERRUPTED = ("query interrupted",)
 FULL = ("no space left", "disk full", "could not write")
 
 
@@ -47,8 +48,8 @@ def explained() -> Iterator[None]:
         ours = next((cause for cause in _causes(error) if isinstance(cause, PrefectRunsError)), None)
         if ours is not None:
             raise ours from None
-        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
-            # dlt wraps an interrupt (Ctrl-C, SIGTERM) as if a step had failed
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)) or _says(error, INTERRUPTED):
+            # dlt wraps an interrupt (Ctrl-C, SIGTERM) as if a step had failed, and DuckDB makes an error of it
             raise KeyboardInterrupt from None
         if _says(error, LOCKED):
             raise WarehouseBusy(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import duckdb
 import pytest
 from command import Command
 from conftest import IMPATIENT, Copy
@@ -309,6 +310,13 @@ class TestFullDisk:
 
 
 class TestSigterm:
+    def test_amid_a_query(self) -> None:
+        """As DuckDB tells of it, behind what dlt makes of that."""
+        failed = RuntimeError("the pipeline failed")
+        failed.__cause__ = duckdb.InterruptException("Query interrupted")
+        with pytest.raises(KeyboardInterrupt), failures.explained():
+            raise failed
+
     @pytest.mark.parametrize("path", ["/admin/version", "/flows/filter"])
     def test_while_it_reads(self, command: Command, proxy: FaultProxy, path: str) -> None:
         processes: list[subprocess.Popen[str]] = []

@@ -364,28 +364,34 @@ class TestCommand:
     def run(self, copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [Path(sys.executable).parent / "prefect-runs", *arguments]
         place = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
-        environment = {"PATH": "/usr/bin:/bin", "DLT_DATA_DIR": str(copy.folder), "HOME": str(copy.folder)}
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "DLT_DATA_DIR": str(copy.folder),
+            "HOME": str(copy.folder),
+            # other tests share the server
+            "SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat(),
+        }
         return subprocess.run(
             [*command, *place], env=environment, cwd=copy.folder, capture_output=True, text=True, check=False
         )
 
     def test_makes_views_of_what_was_synced_and_makes_them_anew(self, copy: Copy, api: PrefectApi) -> None:
-        api.task_run("COMPLETED", flow_run_id=api.flow_run("FAILED"))
+        failed = api.flow_run("FAILED")
+        api.task_run("COMPLETED", flow_run_id=failed)
         assert self.run(copy, "sync").returncode == 0
         for _ in range(2):
             ended = self.run(copy, "models")
             assert ended.returncode == 0, ended.stderr
         assert f"{len(NAMES)} views in {copy.database}" in ended.stdout
-        assert "deployments" in ended.stdout, "there is none, and it is named"
         for name in NAMES:
             copy.values(f"SELECT * FROM prefect.{name}")
-        assert copy.values("SELECT outcome FROM prefect.flow_run_facts") == ["failed"]
+        assert copy.values(f"SELECT outcome FROM prefect.flow_run_facts WHERE id = '{failed}'") == ["failed"]
         described = "SELECT comment FROM duckdb_views() WHERE view_name = 'flow_run_facts'"
         assert copy.values(described)[-1].startswith("One row a flow run")
         # views are in nobody's way
-        api.flow_run("RUNNING")
+        running = api.flow_run("RUNNING")
         assert self.run(copy, "sync").returncode == 0
-        assert len(copy.values("SELECT id FROM prefect.flow_run_facts")) == 2
+        assert {failed, running} <= set(copy.values("SELECT id FROM prefect.flow_run_facts"))
 
     def test_needs_a_first_load(self, copy: Copy) -> None:
         ended = self.run(copy, "models")
