@@ -10,7 +10,7 @@ import sqlglot
 from sqlglot import exp
 
 from prefect_runs import ConfigurationError
-from prefect_runs.tables import TABLES, Table
+from prefect_runs.tables import ALL_TABLES, TABLES, Table
 
 from .failures import explained, patiently
 from .models import WRITTEN_IN, Model, models, tables_of
@@ -94,7 +94,7 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
 
         def place(name: str) -> exp.Table | exp.Query:
             if name in missing:
-                return _empty(_tables()[name], is_child="__" in name)
+                return _empty(ALL_TABLES[name])
             return exp.to_table(client.make_qualified_table_name(name), dialect=dialect)
 
         with client.begin_transaction():
@@ -122,15 +122,9 @@ def _quoted(text: str, dialect: str) -> str:
     return exp.Literal.string(text).sql(dialect)
 
 
-def _tables() -> dict[str, Table]:
-    """Every table that models are made from, those of lists too."""
-    children = {f"{table.name}__{name}": child for table in TABLES.values() for name, child in table.children.items()}
-    return {**TABLES, **children}
-
-
-def _empty(table: Table, is_child: bool) -> exp.Query:
+def _empty(table: Table) -> exp.Query:
     """A query of a table's columns that gives no row: dlt makes a table when it gets its first one."""
     types = {column.name: TYPES[column.type] for column in table.columns}
-    types |= DLT_CHILD_COLUMNS if is_child else DLT_COLUMNS
+    types |= DLT_COLUMNS if table.name in TABLES else DLT_CHILD_COLUMNS
     columns = [exp.alias_(exp.cast(exp.null(), type_), name) for name, type_ in types.items()]
     return exp.select(*columns).where(exp.false())

@@ -14,7 +14,7 @@ from prefect_runs import Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
-from prefect_runs.tables import LINKS, TABLES
+from prefect_runs.tables import ALL_TABLES, LINKS, TABLES
 from prefect_runs.windows import Window
 
 from .failures import patiently
@@ -23,8 +23,6 @@ Answer = list[tuple[Any, ...]]
 
 # ids in one statement: databases take no more than some thousands
 IDS_ASKED = 1_000
-
-TABLE_NAMES = [*TABLES, *(f"{table.name}__{child}" for table in TABLES.values() for child in table.children)]
 
 
 class Warehouse:
@@ -176,7 +174,7 @@ class Warehouse:
         if self._kept is None:
             return
         with self._kept[1] as client:
-            names = {table: client.make_qualified_table_name(table) for table in TABLE_NAMES}
+            names = {table: client.make_qualified_table_name(table) for table in ALL_TABLES}
             for sql, parameters in questions:
                 try:
                     with client.execute_query(sql.format(**names), *parameters) as cursor:

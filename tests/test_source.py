@@ -19,7 +19,7 @@ from fault_proxy import FaultProxy, replace_json, status
 from prefect_api import PrefectApi, Row, now, scheduled, seconds
 
 from prefect_runs import RESOURCES, prefect_runs, unfinished
-from prefect_runs.tables import TABLES
+from prefect_runs.tables import ALL_TABLES, TABLES
 from prefect_runs_pipelines.local_server import LocalServer
 
 # what dlt adds to the tables
@@ -192,13 +192,12 @@ def test_all_resources_in_either_order_of_reading(
 def assert_schema(pipeline: dlt.Pipeline) -> None:
     """Every table and column is described, keys and types are those of the contract."""
     schema = pipeline.default_schema
-    children = {child.name: child for table in TABLES.values() for child in table.children.values()}
-    assert {name for name in schema.tables if not name.startswith("_dlt")} <= {*TABLES, *children}
+    assert {name for name in schema.tables if not name.startswith("_dlt")} <= ALL_TABLES.keys()
     assert {*RESOURCES, "tombstones", "syncs"} <= set(schema.tables)
     for name, table in schema.tables.items():
         if name.startswith("_dlt"):
             continue
-        wanted = TABLES.get(name) or children[name]
+        wanted = ALL_TABLES[name]
         if name in TABLES:
             assert table.get("description") == wanted.description
         for column in wanted.columns:
@@ -219,9 +218,8 @@ def assert_schema(pipeline: dlt.Pipeline) -> None:
 
 def assert_columns(own: Own) -> None:
     """Loaded columns are those of the tables, with their types, and nothing else."""
-    children = {child.name: child for table in TABLES.values() for child in table.children.values()}
     for name in own.tables():
-        table = TABLES.get(name) or children[name]
+        table = ALL_TABLES[name]
         where = f"FROM information_schema.columns WHERE table_schema = 'prefect' AND table_name = '{name}'"
         types = dict(
             zip(

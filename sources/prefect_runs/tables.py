@@ -450,5 +450,8 @@ TABLES = {
     )
 }
 
+# with the tables that dlt makes of lists
+ALL_TABLES = {**TABLES, **{child.name: child for table in TABLES.values() for child in table.children.values()}}
+
 # loaded beside the resources that are asked for: what became of runs, and what syncs and verifications did
 RECORDS = ("tombstones", "syncs", "verifications")
