@@ -1,4 +1,4 @@
-"""`prefect-runs sync` in a process of its own, as a scheduler starts it."""
+"""`prefect-runs` in a process of its own, as a scheduler starts it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
@@ -18,6 +19,22 @@ failures.PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "2"))
 from prefect_runs_pipelines.cli import main
 sys.exit(main())
 """
+
+
+def run_command(copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The installed command on a test's warehouse, run to its end with next to no environment."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "DLT_DATA_DIR": str(copy.folder),
+        "HOME": str(copy.folder),
+        # other tests share the server
+        "SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat(),
+    }
+    command = [Path(sys.executable).parent / "prefect-runs", *arguments]
+    place = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
+    return subprocess.run(
+        [*command, *place], env=environment, cwd=copy.folder, capture_output=True, text=True, check=False
+    )
 
 
 @dataclass

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +16,7 @@ import handmade
 import psycopg2
 import pytest
 import sqlglot
+from command import run_command
 from conftest import Copy
 from handmade import at
 from prefect_api import PrefectApi, now, scheduled, seconds
@@ -360,26 +358,12 @@ def test_figures_are_those_of_the_server(copy: Copy, api: PrefectApi) -> None:
 
 
 class TestCommand:
-    def run(self, copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [Path(sys.executable).parent / "prefect-runs", *arguments]
-        place = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
-        environment = {
-            "PATH": "/usr/bin:/bin",
-            "DLT_DATA_DIR": str(copy.folder),
-            "HOME": str(copy.folder),
-            # other tests share the server
-            "SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat(),
-        }
-        return subprocess.run(
-            [*command, *place], env=environment, cwd=copy.folder, capture_output=True, text=True, check=False
-        )
-
     def test_makes_views_of_what_was_synced_and_makes_them_anew(self, copy: Copy, api: PrefectApi) -> None:
         failed = api.flow_run("FAILED")
         api.task_run("COMPLETED", flow_run_id=failed)
-        assert self.run(copy, "sync").returncode == 0
+        assert run_command(copy, "sync").returncode == 0
         for _ in range(2):
-            ended = self.run(copy, "models")
+            ended = run_command(copy, "models")
             assert ended.returncode == 0, ended.stderr
         assert f"{len(NAMES)} views in {copy.database}" in ended.stdout
         for name in NAMES:
@@ -389,16 +373,16 @@ class TestCommand:
         assert copy.values(described)[-1].startswith("One row a flow run")
         # views are in nobody's way
         running = api.flow_run("RUNNING")
-        assert self.run(copy, "sync").returncode == 0
+        assert run_command(copy, "sync").returncode == 0
         assert {failed, running} <= set(copy.values("SELECT id FROM prefect.flow_run_facts"))
 
     def test_needs_a_first_load(self, copy: Copy) -> None:
-        ended = self.run(copy, "models")
+        ended = run_command(copy, "models")
         assert ended.returncode == 2
         assert "prefect-runs sync" in ended.stderr
 
     def test_prints_them_without_a_destination(self, copy: Copy) -> None:
-        ended = self.run(copy, "models", "--print", "--dialect", "snowflake")
+        ended = run_command(copy, "models", "--print", "--dialect", "snowflake")
         assert ended.returncode == 0
         assert "CREATE OR REPLACE VIEW prefect.flow_run_facts AS" in ended.stdout
         assert not copy.database.exists()

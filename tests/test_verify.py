@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from command import run_command
 from conftest import Copy
 from fault_proxy import FaultProxy, Recorded, status
 from prefect_api import PrefectApi, as_state, now, scheduled
@@ -274,25 +272,14 @@ def test_filtered_copy_is_compared_with_the_runs_that_it_asks_for(
 
 
 class TestCommand:
-    def run(self, copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]:
-        start = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
-        environment = {
-            "PATH": "/usr/bin:/bin",
-            "DLT_DATA_DIR": str(copy.folder),
-            "HOME": str(copy.folder),
-            "SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat(),
-        }
-        command = [Path(sys.executable).parent / "prefect-runs", "verify", *start, *arguments]
-        return subprocess.run(command, env=environment, cwd=copy.folder, capture_output=True, text=True, check=False)
-
     def test_says_what_differs(self, copy: Copy, runs: list[str]) -> None:
         change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
-        ended = self.run(copy)
+        ended = run_command(copy, "verify")
         assert ended.returncode == 5, ended.stderr
         assert runs[0] in ended.stdout
         assert "missing" in ended.stdout
         assert "verify --repair" in ended.stdout
-        ended = self.run(copy, "--repair", "--json")
+        ended = run_command(copy, "verify", "--repair", "--json")
         assert ended.returncode == 0, ended.stderr
         report: dict[str, Any] = json.loads(ended.stdout)
         assert report["whole"]
@@ -300,6 +287,6 @@ class TestCommand:
         assert report["passes"][0]["tables"][0]["drifts"][0]["run_id"] == runs[0]
 
     def test_needs_a_first_load(self, copy: Copy) -> None:
-        ended = self.run(copy)
+        ended = run_command(copy, "verify")
         assert ended.returncode == 2
         assert "prefect-runs sync" in ended.stderr
