@@ -13,7 +13,7 @@ from prefect_runs import ConfigurationError
 from prefect_runs.tables import ALL_TABLES, TABLES, Table
 
 from .failures import explained, patiently
-from .models import WRITTEN_IN, Model, models, tables_of
+from .models import WRITTEN_IN, Model, meanings, models, tables_of
 from .options import SyncOptions
 from .target import Target
 
@@ -104,17 +104,21 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
             for model in all_models:
                 name = client.make_qualified_table_name(model.name)
                 client.execute_sql(f"CREATE VIEW {name} AS {model.placed(place).sql(dialect)}")
-                for statement in _comments(name, model, dialect):
+                with client.execute_query(f"SELECT * FROM {name} LIMIT 0") as cursor:
+                    columns = [column[0] for column in cursor.description or ()]
+                told = meanings(model, all_models)
+                described = {column: told[column] for column in columns if column in told}
+                for statement in _comments(name, model.description, described, dialect):
                     client.execute_sql(statement)
 
 
-def _comments(name: str, model: Model, dialect: str) -> Iterator[str]:
-    """Statements that describe a view and its own columns, where the dialect has them."""
+def _comments(name: str, description: str, columns: dict[str, str], dialect: str) -> Iterator[str]:
+    """Statements that describe a view and its columns, where the dialect has them."""
     if dialect not in ("duckdb", "postgres", "redshift", "snowflake"):
         return
-    yield f"COMMENT ON VIEW {name} IS {_quoted(model.description, dialect)}"
+    yield f"COMMENT ON VIEW {name} IS {_quoted(description, dialect)}"
     if dialect in ("duckdb", "postgres"):
-        for column, meaning in model.columns.items():
+        for column, meaning in columns.items():
             yield f"COMMENT ON COLUMN {name}.{column} IS {_quoted(meaning, dialect)}"
 
 

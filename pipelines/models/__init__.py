@@ -68,20 +68,25 @@ class Model:
         return query
 
 
+def meanings(model: Model, all_models: Collection[Model]) -> dict[str, str]:
+    """What columns mean by the models that it is made from and, before them, by itself."""
+    told: dict[str, str] = {}
+    for other in all_models:
+        if other.name in model.sources:
+            told |= meanings(other, all_models)
+    return {**told, **model.columns}
+
+
 def meaning(model: Model, column: str, all_models: Collection[Model]) -> str | None:
-    """What a column means: by the model itself, by what it is made from, or by the tables; None if untold."""
-    if column in model.columns:
-        return model.columns[column]
-    by_name = {other.name: other for other in all_models}
-    for source in sorted(model.sources):
-        if source in by_name:
-            found = meaning(by_name[source], column, all_models)
-        else:
-            table = TABLES.get(source)
-            found = next((told.description for told in table.columns if told.name == column), None) if table else None
-        if found:
+    """What a column means: by the models, else by the tables that they are made from; None if untold."""
+    by_models = meanings(model, all_models).get(column)
+    if by_models:
+        return by_models
+    for source in sorted(model.sources & TABLES.keys()):
+        if found := next((told.description for told in TABLES[source].columns if told.name == column), None):
             return found
-    return None
+    below = (meaning(other, column, all_models) for other in all_models if other.name in model.sources)
+    return next(filter(None, below), None)
 
 
 def models() -> list[Model]:

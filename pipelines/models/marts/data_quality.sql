@@ -30,21 +30,12 @@ GROUP BY run.workspace
 UNION ALL
 SELECT
     run.workspace,
-    'flow runs without state history',
+    run.run_kind || ' runs without state history',
     SUM(CASE WHEN run.state_id IS NOT NULL AND reached.run_id IS NULL THEN 1 ELSE 0 END),
     'their history was not loaded: verify --repair reads it again'
-FROM flow_runs AS run
-LEFT JOIN run_milestones AS reached ON reached.run_kind = 'flow' AND reached.run_id = run.id
-GROUP BY run.workspace
-UNION ALL
-SELECT
-    run.workspace,
-    'task runs without state history',
-    SUM(CASE WHEN run.state_id IS NOT NULL AND reached.run_id IS NULL THEN 1 ELSE 0 END),
-    'their history was not loaded: verify --repair reads it again'
-FROM task_runs AS run
-LEFT JOIN run_milestones AS reached ON reached.run_kind = 'task' AND reached.run_id = run.id
-GROUP BY run.workspace
+FROM stg_runs AS run
+LEFT JOIN run_milestones AS reached ON reached.run_kind = run.run_kind AND reached.run_id = run.id
+GROUP BY run.workspace, run.run_kind
 UNION ALL
 SELECT
     workspace,
@@ -59,5 +50,6 @@ SELECT
     'flow runs in flight for over a day',
     SUM(CASE WHEN NOT is_terminal AND is_live AND start_time < CURRENT_TIMESTAMP - INTERVAL '1 day' THEN 1 ELSE 0 END),
     'still running, or killed without a word: such runs stay RUNNING for ever'
-FROM stg_flow_runs
+FROM stg_runs
+WHERE run_kind = 'flow'
 GROUP BY workspace
