@@ -14,6 +14,8 @@ FRUGAL = {
     "normalize.data_writer.buffer_max_items": "1000",
     "load.workers": "1",
     "data_writer.disable_compression": "true",
+    # DuckDB takes what it can get, 80 % of the machine; what it does not keep in memory it reads again. 60 MB at the peak
+    "destination.duckdb.credentials.global_config": '{"memory_limit": "100MB"}',
 }
 # glibc keeps a heap for each thread that read a page, pyarrow one of its own: 30 MB together
 M_ARENA_MAX = -8
