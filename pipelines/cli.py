@@ -26,7 +26,8 @@ EXIT_CODES = """exit codes:
   2  the configuration or the credentials are wrong: trying again changes nothing
   3  the server or the destination is not available: run again later, nothing was lost
   4  loaded, but with gaps, which are named in the output and in the table syncs
-  5  verify: the warehouse differs from the server, as the output and the table verifications say"""
+  5  verify: the warehouse differs from the server, as the output and the table verifications say;
+     dbt: a model or a test failed"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,6 +138,33 @@ def _models(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _dbt(arguments: argparse.Namespace) -> int:
+    if arguments.write:
+        from .dbt_package import write_package
+
+        write_package(Path(arguments.write), arguments.dialect)
+        return EXIT_OK
+    from .dbt import run_dbt
+
+    report = run_dbt(_sync_options(arguments), arguments.models_dataset)
+    print(report.as_json() if arguments.json else report.as_text())
+    return EXIT_DRIFT if report.failures else EXIT_OK
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from datetime import UTC
+
+    from .report import write_report
+
+    if arguments.days < 1:
+        from prefect_runs import ConfigurationError
+
+        raise ConfigurationError(f"--days is {arguments.days}; at least one day is needed")
+    found = write_report(_sync_options(arguments), Path(arguments.file), arguments.days, datetime.now(UTC))
+    print(f"{arguments.file}: {found.runs:,} flow runs of {found.workspace} in {arguments.days} days")
+    return EXIT_OK
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import run_demo
 
@@ -206,6 +234,21 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--print", action="store_true", help="print the statements instead, without any destination")
     models.add_argument("--dialect", default="duckdb", help="with --print: whose SQL, such as snowflake (duckdb)")
     models.set_defaults(run=_models)
+
+    dbt = commands.add_parser(
+        "dbt", help="run the models and their tests with dbt", epilog=EXIT_CODES, formatter_class=form
+    )
+    _add_destination(dbt)
+    dbt.add_argument("--models-dataset", help="where the models go (the dataset's name with _models behind it)")
+    dbt.add_argument("--write", metavar="DIR", help="write the dbt package there instead, without any destination")
+    dbt.add_argument("--dialect", default="duckdb", help="with --write: whose SQL, such as snowflake (duckdb)")
+    dbt.set_defaults(run=_dbt)
+
+    report = commands.add_parser("report", help="write a page to look at", epilog=EXIT_CODES, formatter_class=form)
+    _add_destination(report)
+    report.add_argument("--file", default="prefect_runs.html", help="the page (prefect_runs.html)")
+    report.add_argument("--days", type=int, default=14, help="how many days back it looks (14)")
+    report.set_defaults(run=_report)
 
     demo = commands.add_parser("demo", help="run everything once against a Prefect server of its own")
     demo.add_argument("--database", help="DuckDB file to make (prefect_runs_demo.duckdb)")

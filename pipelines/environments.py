@@ -1,4 +1,4 @@
-"""Virtual environments of what the connector never imports: Prefect servers, PostgreSQL. Made once, kept in a cache."""
+"""Virtual environments of what the connector never imports: servers, PostgreSQL, dbt. Made once, kept in a cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CONSTRAINTS = Path(__file__).parent / "servers"
@@ -21,8 +22,8 @@ def environments_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefect-runs"
 
 
-def environment_python(label: str, requirement: str, pins: str) -> Path:
-    """The Python of an environment that holds `requirement` with the versions of ``servers/<pins>.txt``.
+def environment_python(label: str, pins: str, *requirements: str) -> Path:
+    """The Python of an environment that holds `requirements` with the versions of ``servers/<pins>.txt``.
 
     It is made on the first call (about a minute). Other pins are another environment. A killed install leaves none
     behind that looks whole, and two processes that want the same one make it once.
@@ -38,17 +39,18 @@ def environment_python(label: str, requirement: str, pins: str) -> Path:
     with home.with_name(f"{home.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "complete").exists():
-            _install(requirement, constraints, home, python)
+            _install(requirements, constraints, home, python)
     return python
 
 
-def _install(requirement: str, constraints: Path, home: Path, python: Path) -> None:
-    print(f"installing {requirement} into {home} (once) …", file=sys.stderr, flush=True)
+def _install(requirements: Sequence[str], constraints: Path, home: Path, python: Path) -> None:
+    what = ", ".join(requirements)
+    print(f"installing {what} into {home} (once) …", file=sys.stderr, flush=True)
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    command = [*pip, requirement, "-c", str(constraints)]
+    command = [*pip, *requirements, "-c", str(constraints)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(f"pip could not install {requirement}:\n{result.stderr[-2000:]}")
+        raise RuntimeError(f"pip could not install {what}:\n{result.stderr[-2000:]}")
     (home / "complete").touch()

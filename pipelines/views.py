@@ -10,24 +10,12 @@ import sqlglot
 from sqlglot import exp
 
 from prefect_runs import ConfigurationError
-from prefect_runs.tables import ALL_TABLES, TABLES, Table
 
+from .answers import dialect_of, placed_tables
 from .failures import explained, patiently
-from .models import WRITTEN_IN, Model, meanings, models, tables_of
+from .models import Model, meanings, models, tables_of
 from .options import SyncOptions
 from .target import Target
-
-# columns that dlt adds, to tables and to the tables of their lists
-DLT_COLUMNS = {"_dlt_id": "VARCHAR"}
-DLT_CHILD_COLUMNS = {**DLT_COLUMNS, "_dlt_parent_id": "VARCHAR", "_dlt_root_id": "VARCHAR", "_dlt_list_idx": "BIGINT"}
-TYPES = {
-    "text": "VARCHAR",
-    "timestamp": "TIMESTAMPTZ",
-    "double": "DOUBLE",
-    "bigint": "BIGINT",
-    "bool": "BOOLEAN",
-    "json": "JSON",
-}
 
 
 @dataclass(frozen=True)
@@ -90,13 +78,7 @@ def printed(dialect: str, dataset: str) -> Iterator[str]:
 
 def _create(target: Target, all_models: list[Model], missing: Collection[str]) -> None:
     with target.pipeline.sql_client() as client:
-        dialect = client.capabilities.sqlglot_dialect or WRITTEN_IN
-
-        def place(name: str) -> exp.Table | exp.Query:
-            if name in missing:
-                return _empty(ALL_TABLES[name])
-            return exp.to_table(client.make_qualified_table_name(name), dialect=dialect)
-
+        dialect, place = dialect_of(client), placed_tables(client, missing)
         with client.begin_transaction():
             # the other way round, and then anew: a view cannot change its columns while others are made from it
             for model in reversed(all_models):
@@ -124,11 +106,3 @@ def _comments(name: str, description: str, columns: dict[str, str], dialect: str
 
 def _quoted(text: str, dialect: str) -> str:
     return exp.Literal.string(text).sql(dialect)
-
-
-def _empty(table: Table) -> exp.Query:
-    """A query of a table's columns that gives no row: dlt makes a table when it gets its first one."""
-    types = {column.name: TYPES[column.type] for column in table.columns}
-    types |= DLT_COLUMNS if table.name in TABLES else DLT_CHILD_COLUMNS
-    columns = [exp.alias_(exp.cast(exp.null(), type_), name) for name, type_ in types.items()]
-    return exp.select(*columns).where(exp.false())

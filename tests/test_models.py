@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from decimal import Decimal
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import duckdb
 import handmade
-import psycopg2
 import pytest
 import sqlglot
 from command import run_command
@@ -21,11 +15,11 @@ from conftest import Copy
 from handmade import at
 from prefect_api import PrefectApi, now, scheduled, seconds
 from sqlglot import exp
+from warehouses import Answers, answers, postgresql
 
 from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import ALL_TABLES
-from prefect_runs_pipelines.local_postgresql import LocalPostgresql
 from prefect_runs_pipelines.models import Model, meaning, models, tables_of
 from prefect_runs_pipelines.views import create_views, printed
 
@@ -33,66 +27,22 @@ DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshi
 NAMES = [model.name for model in models()]
 
 
-class Answers:
-    """Answers of a warehouse, as rows by column name that compare whatever it is."""
-
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
-
-    def __call__(self, sql: str) -> list[dict[str, Any]]:
-        """The rows that `sql` gives; seconds rounded, for times are floats of microseconds in one of them."""
-        self._cursor.execute(sql)
-        names = [column[0] for column in self._cursor.description]
-        return [dict(zip(names, map(self._plain, row), strict=True)) for row in self._cursor.fetchall()]
-
-    def columns(self, view: str) -> list[str]:
-        """Its columns."""
-        self._cursor.execute(f"SELECT * FROM {view} LIMIT 0")
-        return [column[0] for column in self._cursor.description]
-
-    @staticmethod
-    def _plain(value: Any) -> Any:
-        return round(float(value), 3) if isinstance(value, float | Decimal) else value
-
-
 @pytest.fixture(scope="module", params=["duckdb", "postgres"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
     """The history worked out by hand, with the views, in a warehouse whose time zone is not UTC."""
     folder = tmp_path_factory.mktemp("handmade")
     with contextlib.ExitStack() as stack:
-        if request.param == "postgres":
-            server = LocalPostgresql(folder / "postgresql")
-            stack.callback(server.stop)
-            url = server.start().replace("+asyncpg", "")
-            patch = stack.enter_context(pytest.MonkeyPatch.context())
-            for name, value in credentials(url).items():
-                patch.setenv(f"DESTINATION__POSTGRES__CREDENTIALS__{name}", value)
+        url = stack.enter_context(postgresql(folder)) if request.param == "postgres" else None
         options = handmade.load(folder, request.param)
         assert create_views(options).views == NAMES
-        if request.param == "postgres":
-            connection = stack.enter_context(contextlib.closing(psycopg2.connect(url)))
-        else:
-            connection = stack.enter_context(duckdb.connect(options.where, read_only=True))
-        cursor = connection.cursor()
-        cursor.execute("SET TimeZone = 'America/New_York'")
-        yield Answers(cursor)
-
-
-def credentials(url: str) -> dict[str, str]:
-    """What dlt asks for, of a URL that names a folder of sockets."""
-    parts = urlsplit(url)
-    return {
-        "HOST": "localhost",
-        "DATABASE": parts.path.removeprefix("/"),
-        "USERNAME": parts.username or "",
-        "PASSWORD": parts.password or "none",
-        "QUERY": json.dumps({name: values[0] for name, values in parse_qs(parts.query).items()}),
-    }
+        yield stack.enter_context(answers(options, url))
 
 
 FACTS = {
     "good": {
         "started_by": "schedule",
+        "parent_flow_run_id": None,
+        "root_flow_run_id": "good",
         "outcome": "completed",
         "attempts": 1,
         "is_first_try_success": True,
@@ -139,6 +89,7 @@ FACTS = {
     "subflow": {
         "started_by": "parent",
         "parent_flow_run_id": "good",
+        "root_flow_run_id": "good",
         "outcome": "timed out",
         "duration_seconds": 10,
         "tags": None,

@@ -22,6 +22,7 @@ SELECT
     run.tags,
     own.parent_task_run_id,
     parent.flow_run_id AS parent_flow_run_id,
+    COALESCE(root.root_flow_run_id, run.id) AS root_flow_run_id,
     CASE
         WHEN own.parent_task_run_id IS NOT NULL THEN 'parent'
         WHEN own.auto_scheduled THEN 'schedule'
@@ -69,3 +70,4 @@ LEFT JOIN run_milestones AS reached ON reached.run_kind = 'flow' AND reached.run
 LEFT JOIN flows AS flow ON flow.id = own.flow_id
 LEFT JOIN deployments AS deployment ON deployment.id = own.deployment_id
 LEFT JOIN task_runs AS parent ON parent.id = own.parent_task_run_id
+LEFT JOIN stg_flow_run_roots AS root ON root.id = run.id

@@ -1,0 +1,6 @@
+-- made by `prefect-runs dbt --write` from the models in pipelines/models: change those
+SELECT
+  *
+FROM {{ ref('run_figures') }} AS run_figures
+WHERE
+  period = 'day'

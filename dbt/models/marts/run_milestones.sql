@@ -1,0 +1,35 @@
+-- made by `prefect-runs dbt --write` from the models in pipelines/models: change those
+WITH late AS (
+  SELECT
+    run_kind,
+    run_id,
+    MIN(entered_at) AS first_late_at
+  FROM {{ ref('state_transitions') }} AS state_transitions
+  WHERE
+    name = 'Late'
+  GROUP BY
+    run_kind,
+    run_id
+)
+SELECT
+  state.workspace,
+  state.run_kind,
+  state.run_id,
+  COUNT(*) AS states,
+  MIN(CASE WHEN state.type = 'PENDING' THEN state.entered_at END) AS first_pending_at,
+  MIN(CASE WHEN state.type = 'RUNNING' THEN state.entered_at END) AS first_running_at,
+  MIN(late.first_late_at) AS first_late_at,
+  MIN(
+    CASE
+      WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at
+      THEN state.entered_at
+    END
+  ) AS first_late_over_at,
+  SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes
+FROM {{ ref('state_transitions') }} AS state
+LEFT JOIN late
+  ON late.run_kind = state.run_kind AND late.run_id = state.run_id
+GROUP BY
+  state.workspace,
+  state.run_kind,
+  state.run_id

@@ -1,0 +1,31 @@
+-- made by `prefect-runs dbt --write` from the models in pipelines/models: change those
+WITH ordered AS (
+  SELECT
+    states.*,
+    ROW_NUMBER() OVER history AS number,
+    LAG(type) OVER history AS previous_type,
+    LAG(name) OVER history AS previous_name,
+    LEAD(timestamp) OVER history AS left_at
+  FROM {{ ref('stg_run_states') }} AS states
+  WINDOW history AS (PARTITION BY run_kind, run_id ORDER BY timestamp, sequence)
+)
+SELECT
+  id,
+  workspace,
+  run_kind,
+  run_id,
+  number,
+  type,
+  name,
+  message,
+  timestamp AS entered_at,
+  left_at,
+  EXTRACT(EPOCH FROM left_at) - EXTRACT(EPOCH FROM timestamp) AS seconds,
+  previous_type,
+  previous_name,
+  COALESCE(
+    previous_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
+    AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'),
+    FALSE
+  ) AS is_forced
+FROM ordered

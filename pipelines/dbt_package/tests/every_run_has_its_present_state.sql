@@ -1,0 +1,9 @@
+-- Runs whose present state is not in their history, though they have one: the newest state was lost.
+select run.run_kind, run.id
+from {{ ref("stg_runs") }} as run
+left join {{ ref("stg_run_states") }} as present on present.id = run.state_id
+where run.state_id is not null
+  and present.id is null
+  and exists (
+    select 1 from {{ ref("stg_run_states") }} as state where state.run_kind = run.run_kind and state.run_id = run.id
+  )
