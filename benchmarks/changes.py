@@ -86,7 +86,7 @@ class Changes:
         return int(self._post(path, body or {}))
 
     def _post(self, path: str, body: Any) -> Any:
-        for wait in (0.5, 1, 2, 4, None):
+        for wait in (0.5, 1, 2, 4, 8, 16, None):
             reply = self._session.post(f"{self._url}{path}", json=body, timeout=60)
             # SQLite has one writer, and says so
             if reply.status_code != 503 or wait is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -171,18 +171,21 @@ RUNS = [
 
 
 @dlt.source(name="prefect_runs")
-def handmade() -> Iterator[Any]:
+def handmade(only: Collection[str], flow_name: str) -> Iterator[Any]:
     """The history, in the tables of the source."""
     for kind in ("flow", "task"):
         runs, states = TABLES[f"{kind}_runs"], TABLES[f"{kind}_run_states"]
-        of_kind = [run for run in RUNS if run.kind == kind]
+        of_kind = [run for run in RUNS if run.kind == kind and run.id in (only or run.id)]
         shape, state_shape = RunShape(runs, WORKSPACE), StateShape(states, f"{kind}_run_id", WORKSPACE)
         yield resource([shape(run.row()) for run in of_kind], runs)
         yield resource([state_shape(state, run.id) for run in of_kind for state in run.history()], states)
     named = {"created": TEN.isoformat(), "updated": TEN.isoformat()}
     for name, row in (
-        ("flows", {"id": "flow", "name": "etl", **named}),
-        ("deployments", {"id": "deployment", "name": "nightly etl", "flow_id": "flow", "paused": False, **named}),
+        ("flows", {"id": "flow", "name": flow_name, **named}),
+        (
+            "deployments",
+            {"id": "deployment", "name": f"nightly {flow_name}", "flow_id": "flow", "paused": False, **named},
+        ),
     ):
         yield resource([shaped_with_children(TABLES[name], WORKSPACE)(row)], TABLES[name])
     gone = {"resource": "flow_runs", "id": "missed", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
@@ -191,8 +194,8 @@ def handmade() -> Iterator[Any]:
     yield resource([Shape(TABLES["syncs"], WORKSPACE)(synced)], TABLES["syncs"])
 
 
-def load(folder: Path, destination: str) -> SyncOptions:
-    """Load the history into a DuckDB file in `folder`, or elsewhere; the options of a command that finds it there."""
+def load(folder: Path, destination: str, only: Collection[str] = (), flow_name: str = "etl") -> SyncOptions:
+    """Load the history, or some of its runs, into a DuckDB file in `folder` or elsewhere; returns how to find it."""
     options = SyncOptions(
         api_url="http://127.0.0.1:9/api",
         workspace=WORKSPACE,
@@ -206,5 +209,5 @@ def load(folder: Path, destination: str) -> SyncOptions:
         dataset_name=options.dataset,
         pipelines_dir=options.pipelines_dir,
     )
-    pipeline.run(handmade(), loader_file_format="parquet")
+    pipeline.run(handmade(only, flow_name), loader_file_format="parquet")
     return options

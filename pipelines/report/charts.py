@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
@@ -14,6 +14,7 @@ from prefect_runs.clock import as_utc
 
 from .figures import Answer, Findings
 
+PERCENT = "completed, % of ended"
 # of states and outcomes; readable on white and on black, and told apart without red and green
 COLOURS = {
     "completed": "#2a9d6f",
@@ -26,6 +27,7 @@ COLOURS = {
     "pending": "#7b6fd0",
     "scheduled": "#a9b4c2",
     "paused": "#c9a227",
+    PERCENT: "#1b98b5",
 }
 OTHER = "#6c757d"
 ENDED = ("completed", "failed", "timed out", "crashed", "cancelled")
@@ -73,20 +75,20 @@ def days_chart(found: Findings) -> str:
     figure.add_scatter(
         x=list(map(_day, ended)),
         y=[100 * completed.get(day, 0) / ended[day] for day in ended],
-        name="completed, % of ended",
+        name=PERCENT,
         yaxis="y2",
         mode="lines+markers",
-        line={"color": COLOURS["running"]},
+        line={"color": COLOURS[PERCENT]},
     )
     figure.update_layout(
         barmode="stack",
         yaxis={"title": "runs", "rangemode": "tozero"},
-        yaxis2={"overlaying": "y", "side": "right", "range": [0, 105], "ticksuffix": " %", "showgrid": False},
-        legend={"orientation": "h", "y": -0.2},
+        yaxis2={"overlaying": "y", "side": "right", "range": [0, 105], "tickvals": [0, 50, 100], "showgrid": False},
+        showlegend=False,
     )
     begin, end = found.since - timedelta(hours=12), found.now.replace(hour=12, minute=0)
     figure.update_xaxes(tickformat="%d %b", range=[_day(begin), _day(end)])
-    return _drawn(figure, "days", 320)
+    return _legend([*outcomes, PERCENT]) + _drawn(figure, "days", 300)
 
 
 def percentiles_chart(flows: Sequence[Answer], what: str, title: str) -> str:
@@ -129,8 +131,6 @@ def lanes_chart(found: Findings) -> str:
             y=[_label(run["flow_name"])],
             orientation="h",
             name=escape(outcome),
-            legendgroup=outcome,
-            showlegend=outcome not in shown,
             marker={"color": COLOURS.get(outcome, OTHER), "line": {"width": 1, "color": COLOURS.get(outcome, OTHER)}},
             hovertext=f"{escape(str(run['name']))}<br>{escape(str(run['state_name']))}<br>{_moment(start)} UTC, "
             f"{seconds_text((end - start).total_seconds())}",
@@ -138,9 +138,9 @@ def lanes_chart(found: Findings) -> str:
         )
         shown.add(outcome)
     lanes = len({run["flow_name"] for run in found.lanes})
-    figure.update_layout(barmode="overlay", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.update_layout(barmode="overlay", showlegend=False)
     figure.update_xaxes(type="date")
-    return _drawn(figure, "lanes", 130 + 30 * lanes)
+    return _legend(shown) + _drawn(figure, "lanes", 90 + 30 * lanes)
 
 
 def inside_chart(run: Answer, number: int, now: datetime) -> str:
@@ -161,8 +161,6 @@ def inside_chart(run: Answer, number: int, now: datetime) -> str:
                 y=[label],
                 orientation="h",
                 name=type_,
-                legendgroup=type_,
-                showlegend=type_ not in shown,
                 marker_color=COLOURS.get(type_, OTHER),
                 hovertext=f"{escape(name)} for {seconds_text((end - begin).total_seconds())}",
                 hoverinfo="text",
@@ -176,12 +174,11 @@ def inside_chart(run: Answer, number: int, now: datetime) -> str:
                 marker={"color": COLOURS.get(_outcome(row), OTHER), "symbol": "diamond", "size": 9},
                 hovertext=escape(str(row["state_name"])),
                 hoverinfo="text",
-                showlegend=False,
             )
-    figure.update_layout(barmode="overlay", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.update_layout(barmode="overlay", showlegend=False)
     figure.update_xaxes(title="seconds since the start")
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
-    return _drawn(figure, f"inside-{number}", 150 + 24 * len(rows))
+    return _legend(shown) + _drawn(figure, f"inside-{number}", 100 + 24 * len(rows))
 
 
 def episodes_chart(found: Findings) -> str:
@@ -195,7 +192,6 @@ def episodes_chart(found: Findings) -> str:
             base=[_moment(begin)],
             y=[_label(episode["group_name"] or episode["group_id"])],
             orientation="h",
-            showlegend=False,
             marker={
                 "color": COLOURS["failed" if episode["recovered_at"] else "crashed"],
                 "line": {"width": 1, "color": COLOURS["failed"]},
@@ -205,7 +201,7 @@ def episodes_chart(found: Findings) -> str:
             hoverinfo="text",
         )
     lanes = len({episode["group_id"] for episode in found.episodes})
-    figure.update_layout(barmode="overlay")
+    figure.update_layout(barmode="overlay", showlegend=False)
     figure.update_xaxes(type="date")
     return _drawn(figure, "episodes", 90 + 30 * lanes)
 
@@ -229,6 +225,15 @@ def _per_day(days: Sequence[Answer], outcomes: Collection[str]) -> dict[datetime
         if day["outcome"] in outcomes:
             found[day["day"]] = found.get(day["day"], 0) + int(day["runs"])
     return found
+
+
+def _legend(names: Iterable[str]) -> str:
+    """What the colours mean; plotly's own legend takes half of a narrow screen."""
+    ordered = sorted(names, key=lambda name: [*COLOURS, name].index(name))
+    items = "".join(
+        f'<li><span style="background: {COLOURS.get(name, OTHER)}"></span>{escape(name)}</li>' for name in ordered
+    )
+    return f'<ul class="legend">{items}</ul>'
 
 
 def _segments(row: Answer, now: datetime) -> list[tuple[str, str, datetime, datetime]]:
