@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test matrix bench soak clean
+.PHONY: demo test browser matrix bench bench-models docs soak clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -17,7 +17,12 @@ demo: $(VENV)/ready
 	rm -f prefect_runs_demo.duckdb
 	$(BIN)/prefect-runs demo
 
-test: $(VENV)/ready
+# the report's tests want a Chromium; where there is none and it cannot be installed, they say so and are skipped
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+		|| { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } >/dev/null
+
+test: $(VENV)/ready browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -28,6 +33,14 @@ matrix: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py --write-docs
+
+bench-models: $(VENV)/ready
+	$(BIN)/python benchmarks/models_bench.py --write-docs
+
+# the pages of docs/ and the dbt package that are made from the code
+docs: $(VENV)/ready
+	$(BIN)/python docs/generate.py --questions
+	$(BIN)/prefect-runs dbt --write dbt
 
 # MINUTES of load and, to have a failure again, its SEED
 soak: $(VENV)/ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from collections.abc import Mapping
 
 import dlt
 
@@ -14,9 +15,10 @@ FRUGAL = {
     "normalize.data_writer.buffer_max_items": "1000",
     "load.workers": "1",
     "data_writer.disable_compression": "true",
-    # DuckDB takes what it can get, up to 80 % of the machine, to keep what it may read again: 60 MB at the peak
-    "destination.duckdb.credentials.global_config": '{"memory_limit": "100MB"}',
 }
+# DuckDB takes what it can get, up to 80 % of the machine, to keep what it may read again: 60 MB at the peak of a load.
+# A chunk needs far less, however large the tables; questions that sort or join whole tables need more.
+LOADING = {"destination.duckdb.credentials.global_config": '{"memory_limit": "100MB"}'}
 # glibc keeps a heap for each thread that read a page, pyarrow one of its own: 30 MB together
 M_ARENA_MAX = -8
 
@@ -26,6 +28,15 @@ def keep_small() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    for setting, value in FRUGAL.items():
+    _configure(FRUGAL)
+
+
+def keep_loads_small() -> None:
+    """The same for a process that loads and asks nothing large. Call it before the destination is made."""
+    _configure(LOADING)
+
+
+def _configure(settings: Mapping[str, str]) -> None:
+    for setting, value in settings.items():
         if dlt.config.get(setting) is None:
             os.environ[setting.replace(".", "__").upper()] = value

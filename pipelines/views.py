@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlglot
+from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
 from prefect_runs import ConfigurationError
+from prefect_runs.tables import ALL_TABLES
 
 from .answers import dialect_of, placed_tables
 from .failures import explained, patiently
@@ -90,18 +93,25 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
                     columns = [column[0] for column in cursor.description or ()]
                 told = meanings(model, all_models)
                 described = {column: told[column] for column in columns if column in told}
-                for statement in _comments(name, model.description, described, dialect):
-                    client.execute_sql(statement)
+                _comment(client, "VIEW", model.name, model.description, described)
+            for table in ALL_TABLES.values():
+                columns = [column.name for column in table.columns if target.warehouse.has(table.name, column.name)]
+                if columns:
+                    described = {column.name: column.description for column in table.columns if column.name in columns}
+                    _comment(client, "TABLE", table.name, table.description, described)
 
 
-def _comments(name: str, description: str, columns: dict[str, str], dialect: str) -> Iterator[str]:
-    """Statements that describe a view and its columns, where the dialect has them."""
+def _comment(client: SqlClientBase[Any], kind: str, name: str, description: str, columns: dict[str, str]) -> None:
+    """Describe a table or a view and its columns, where the dialect can."""
+    dialect = dialect_of(client)
     if dialect not in ("duckdb", "postgres", "redshift", "snowflake"):
         return
-    yield f"COMMENT ON VIEW {name} IS {_quoted(description, dialect)}"
+    qualified = client.make_qualified_table_name(name)
+    client.execute_sql(f"COMMENT ON {kind} {qualified} IS {_quoted(description, dialect)}")
     if dialect in ("duckdb", "postgres"):
         for column, meaning in columns.items():
-            yield f"COMMENT ON COLUMN {name}.{column} IS {_quoted(meaning, dialect)}"
+            escaped = client.escape_column_name(column)
+            client.execute_sql(f"COMMENT ON COLUMN {qualified}.{escaped} IS {_quoted(meaning, dialect)}")
 
 
 def _quoted(text: str, dialect: str) -> str:

@@ -120,8 +120,9 @@ class Warehouse:
         return {id_: as_utc(ended) if ended else None for id_, ended in self._with_ids(sql, ids)}
 
     def counts(self) -> dict[str, int]:
-        """Rows of each table that exists, whatever their workspace."""
-        answers = self._answers((f"SELECT count(*) FROM {{{table}}}", ()) for table in TABLES)
+        """Rows of the workspace in each table that exists."""
+        own = (self._workspace,)
+        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in TABLES)
         return {table: int(rows[0][0]) for table, rows in zip(TABLES, answers, strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> Answer:

@@ -30,6 +30,8 @@ from prefect_runs_pipelines.demo import IMPATIENT, play
 from prefect_runs_pipelines.local_server import local_server
 from prefect_runs_pipelines.models import models
 from prefect_runs_pipelines.options import SyncOptions
+from prefect_runs_pipelines.queries import Query
+from prefect_runs_pipelines.questions import QUESTIONS
 from prefect_runs_pipelines.sync import sync
 from prefect_runs_pipelines.views import create_views
 
@@ -141,6 +143,13 @@ def test_the_samples_have_something_to_say(warehouses: dict[str, Warehouse]) -> 
         outcomes = {row["outcome"] for row in rows("SELECT DISTINCT outcome FROM prefect.flow_run_facts")}
     assert [name for name, count in counts.items() if not count] == []
     assert {"completed", "failed", "crashed"} <= outcomes
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_ten_questions_have_answers(warehouses: dict[str, Warehouse], question: Query) -> None:
+    with warehouses["duckdb"].answers() as rows:
+        # nobody forced a state in these
+        assert rows(question.sql) or question.name == "forced"
 
 
 class TestPackage:

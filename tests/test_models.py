@@ -322,6 +322,9 @@ class TestCommand:
         assert copy.values(f"SELECT outcome FROM prefect.flow_run_facts WHERE id = '{failed}'") == ["failed"]
         described = "SELECT comment FROM duckdb_views() WHERE view_name = 'flow_run_facts'"
         assert copy.values(described)[-1].startswith("One row a flow run")
+        where = "schema_name = 'prefect' AND table_name = 'flow_runs' AND column_name = 'end_time'"
+        described = f"SELECT comment FROM duckdb_columns() WHERE {where}"
+        assert copy.values(described) == ["When the run entered its terminal state; null while it is in flight."]
         # views are in nobody's way
         running = api.flow_run("RUNNING")
         assert run_command(copy, "sync").returncode == 0

@@ -47,7 +47,11 @@ def in_a_folder(server: LocalServer, api: PrefectApi, tmp_path: Path) -> dict[st
 
 
 def test_commands_of_the_readme_are_known() -> None:
-    known = {"make demo", "make test", "prefect-runs sync", "prefect-runs verify", "prefect-runs models"}
+    known = {
+        "make demo",
+        "make test",
+        *(f"prefect-runs {name}" for name in ("sync", "verify", "models", "dbt", "report")),
+    }
     assert {command for command in commands("main") if not command.startswith("export PREFECT_API_")} == known
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{target}: " in makefile for target in ("demo", "test", "bench"))
@@ -66,11 +70,14 @@ def test_sync_and_verify_print_the_screens_that_the_readme_shows(in_a_folder: di
             # the tests' server goes on working after the sync; what it did since is named, and no drift
             screen = re.sub(r"\n\ntable +expected from.*?\n\n", "\n\n", screen, flags=re.DOTALL)
         assert shape(screen) == shape(shown.removeprefix(start))
-    made = subprocess.run(
-        ["prefect-runs", "models"], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert made.returncode == cli.EXIT_OK, made.stderr
+    # dbt's environment takes a minute to install; test_dbt.py runs that command
+    for command in ("models", "report"):
+        made = subprocess.run(
+            ["prefect-runs", command], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == cli.EXIT_OK, made.stderr
     assert (tmp_path / "prefect_runs.duckdb").exists()
+    assert (tmp_path / "prefect_runs.html").exists()
     listed = re.findall(r"`(\w+)`", READMES["main"].read_text().partition("\n## Views\n")[2].partition("\n## ")[0])
     assert {model.name for model in models() if model.layer == "marts"} - {"run_figures", "running_peaks"} == set(
         listed

@@ -36,8 +36,19 @@ def resource(rows: Any, table: Table) -> DltResource:
         name=table.name,
         columns=columns,
         nested_hints=children or None,
+        references=[_reference(column, to) for column, to in table.leads_to.items()],
         schema_contract=CONTRACT,
         **hints,
     )
     made.apply_hints(additional_table_hints={"description": table.description})
     return made
+
+
+def _reference(column: str, table: str) -> Any:
+    # told for diagrams and catalogues; no destination enforces it
+    return {
+        "cardinality": "many_to_one",
+        "columns": [column],
+        "referenced_table": table,
+        "referenced_columns": ["id"],
+    }

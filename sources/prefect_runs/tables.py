@@ -34,6 +34,8 @@ class Table:
     children: dict[str, Table] = field(default_factory=dict)
     removed_where: str | None = None
     """Column that is true in rows that take the row of their key away."""
+    leads_to: dict[str, str] = field(default_factory=dict)
+    """Column with the id of a row of another table → that table."""
 
     def hints(self) -> dict[str, dict[str, Any]]:
         """dlt's column hints: name → schema of the column."""
@@ -148,6 +150,13 @@ FLOW_RUNS = Table(
     ),
     ("id",),
     {"tags": _tags("flow_runs"), "state_details": _state_details("flow_runs", "the present state")},
+    leads_to={
+        "flow_id": "flows",
+        "deployment_id": "deployments",
+        "work_pool_id": "work_pools",
+        "work_queue_id": "work_queues",
+        "parent_task_run_id": "task_runs",
+    },
 )
 
 TASK_RUNS = Table(
@@ -176,6 +185,7 @@ TASK_RUNS = Table(
     ),
     ("id",),
     {"tags": _tags("task_runs"), "state_details": _state_details("task_runs", "the present state")},
+    leads_to={"flow_run_id": "flow_runs"},
 )
 
 
@@ -198,6 +208,7 @@ def _states(run: str) -> Table:
         ),
         ("id",),
         {"state_details": _state_details(name, "the state")},
+        leads_to={f"{run}_run_id": f"{run}_runs"},
     )
 
 
@@ -274,6 +285,7 @@ DEPLOYMENTS = Table(
             (),
         ),
     },
+    leads_to={"flow_id": "flows", "work_queue_id": "work_queues"},
 )
 
 WORK_POOLS = Table(
@@ -320,6 +332,7 @@ WORK_QUEUES = Table(
         ),
     ),
     ("id",),
+    leads_to={"work_pool_id": "work_pools"},
 )
 
 
