@@ -26,6 +26,7 @@ from .options import SyncOptions
 from .target import Target
 
 # dlt's own profile for DuckDB downloads extensions that the models do not need
+TESTED_ADAPTERS = ("duckdb", "postgres")
 OWN_PROFILES = {"duckdb": Path(__file__).parent / "dbt_package" / "profiles"}
 
 
@@ -118,8 +119,11 @@ def _results(step: Callable[[], Sequence[Any]]) -> tuple[list[str], list[str]]:
 
 def dbt_environment(destination: str) -> Venv:
     """An environment with dbt for a destination, and with the connector's own dlt and DuckDB."""
-    adapter = DBT_DESTINATION_MAP.get(destination, destination)
-    own = [f"{name}=={version(name)}" for name in ("dlt", "duckdb")]
-    label = "-".join(["dbt", adapter, *(name.split("==")[1] for name in own)])
-    python = environment_python(label, "dbt", f"dbt-{adapter}", "dbt-core", *own)
+    adapters = (
+        TESTED_ADAPTERS if destination in TESTED_ADAPTERS else (DBT_DESTINATION_MAP.get(destination, destination),)
+    )
+    own = {name: version(name) for name in ("dlt", "duckdb")}
+    label = "-".join(["dbt", *adapters, *own.values()])
+    wanted = [*(f"dbt-{adapter}" for adapter in adapters), *(f"{name}=={pinned}" for name, pinned in own.items())]
+    python = environment_python(label, "dbt", "dbt-core", *wanted)
     return Venv.restore(str(python.parent.parent))
