@@ -40,10 +40,10 @@ class Answers:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._models = models()
-        self._missing = [name for name in ALL_TABLES if not target.warehouse.has(name)]
+        self._missing = target.warehouse.missing(ALL_TABLES)
 
     def ask(self, sql: str) -> list[dict[str, Any]]:
-        """The rows that `sql` gives, by column name; models that it names come before it, each once."""
+        """The rows that `sql`, which has no WITH, gives by column name; the models that it names are put before it."""
         return patiently(lambda: self._ask(sql))
 
     def _ask(self, sql: str) -> list[dict[str, Any]]:
@@ -56,15 +56,13 @@ class Answers:
                 return exp.to_table(name) if name in names else tables(name)
 
             query = question.placed(place)
-            own = query.args.pop("with_", None) or query.args.pop("with", None)
             needed = self._needed(question)
             for model in self._models:
                 if model.name in needed:
                     query = query.with_(model.name, as_=model.placed(place))
-            for cte in own.expressions if own else ():
-                query = query.with_(cte.alias, as_=cte.this)
             with client.execute_query(query.sql(dialect_of(client))) as cursor:
-                columns = [column[0] for column in cursor.description or ()]
+                # Snowflake writes them in capitals
+                columns = [column[0].lower() for column in cursor.description or ()]
                 return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
     def _needed(self, question: Model) -> set[str]:

@@ -78,12 +78,10 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from .memory import keep_loads_small
     from .progress import ProgressLines
     from .screen import sync_screen
     from .sync import sync
 
-    keep_loads_small()
     report = sync(_sync_options(arguments), ProgressLines())
     print(report.as_json() if arguments.json else sync_screen(report))
     return EXIT_OK if report.whole else EXIT_GAPS
@@ -101,11 +99,9 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _backfill(arguments: argparse.Namespace) -> int:
     from .backfill import BackfillOptions, backfill
-    from .memory import keep_loads_small
     from .progress import ProgressLines
     from .screen import backfill_screen
 
-    keep_loads_small()
     start = _time(arguments.start)
     assert start is not None
     how = BackfillOptions(start, _time(arguments.end), arguments.newest_first)
@@ -161,10 +157,6 @@ def _report(arguments: argparse.Namespace) -> int:
 
     from .report import write_report
 
-    if arguments.days < 1:
-        from prefect_runs import ConfigurationError
-
-        raise ConfigurationError(f"--days is {arguments.days}; at least one day is needed")
     found = write_report(_sync_options(arguments), Path(arguments.file), arguments.days, datetime.now(UTC))
     told = {"file": arguments.file, "workspace": found.workspace, "days": arguments.days, "flow_runs": found.runs}
     line = f"{arguments.file}: {found.runs:,} flow runs of {found.workspace} in {arguments.days} days"

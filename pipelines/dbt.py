@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,8 +26,11 @@ from .models import WRITTEN_IN
 from .options import SyncOptions
 from .target import Target
 
-# dlt's own profile for DuckDB downloads extensions that the models do not need
+# dbt tells its maker of every run, unless it is asked not to
+STATISTICS = "DBT_SEND_ANONYMOUS_USAGE_STATS"
+# one environment serves both
 TESTED_ADAPTERS = ("duckdb", "postgres")
+# dlt's own profile for DuckDB downloads extensions that the models do not need
 OWN_PROFILES = {"duckdb": Path(__file__).parent / "dbt_package" / "profiles"}
 
 
@@ -76,6 +80,9 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         with target.pipeline.destination_client() as client:
             configuration: Any = client.config
             dialect = client.capabilities.sqlglot_dialect or WRITTEN_IN
+        with target.pipeline.sql_client() as sql_client:
+            # as it is called there: dlt makes my_data of My-Data
+            dataset = sql_client.dataset_name
         package = Path(target.pipeline.working_dir) / "dbt"
         write_package(package, str(dialect))
         kind = configuration.destination_type
@@ -89,15 +96,22 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         )
         # dbt's own output is for a person, and standard output may be for a program
         with contextlib.redirect_stdout(sys.stderr):
-            return _run(runner, options, into, package)
+            return _run(runner, options, dataset, into, package)
 
 
-def _run(runner: DBTPackageRunner, options: SyncOptions, into: str, package: Path) -> DbtReport:
-    made, failed = _results(lambda: runner.run_all(destination_dataset_name=into))
+def _run(runner: DBTPackageRunner, options: SyncOptions, dataset: str, into: str, package: Path) -> DbtReport:
+    given: dict[str, Any] = {"additional_vars": {"source_dataset_name": dataset}, "destination_dataset_name": into}
     tested: list[str] = []
-    if not failed:
-        tested, failed = _results(lambda: runner.test(destination_dataset_name=into))
-    return DbtReport(options.where, options.dataset, into, str(package), made, len(tested), failed)
+    before = os.environ.get(STATISTICS)
+    os.environ[STATISTICS] = before or "false"
+    try:
+        made, failed = _results(lambda: runner.run_all(**given))
+        if not failed:
+            tested, failed = _results(lambda: runner.test(**given))
+    finally:
+        if before is None:
+            del os.environ[STATISTICS]
+    return DbtReport(options.where, dataset, into, str(package), made, len(tested), failed)
 
 
 def _results(step: Callable[[], Sequence[Any]]) -> tuple[list[str], list[str]]:

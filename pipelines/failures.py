@@ -18,6 +18,7 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 LOCKED = ("could not set lock", "conflicting lock", "database is locked")
 INTERRUPTED = ("query interrupted",)
+MEMORY = ("out of memory",)
 FULL = ("no space left", "disk full", "could not write")
 
 
@@ -35,6 +36,11 @@ def patiently(action: Callable[[], T]) -> T:
             if not _says(error, LOCKED) or time.monotonic() > deadline:
                 raise
         time.sleep(0.5)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether DuckDB could not do with the memory that it may take."""
+    return _says(error, MEMORY)
 
 
 @contextlib.contextmanager
@@ -60,6 +66,11 @@ def explained() -> Iterator[None]:
             raise WarehouseBusy(
                 f"the disk or the destination is full ({_innermost(error)}). Make room and sync again: nothing that "
                 "was loaded is lost."
+            ) from error
+        if out_of_memory(error):
+            raise WarehouseBusy(
+                f"the destination has not enough memory ({_innermost(error)}). What was read is kept and is loaded by "
+                "the next sync; give it more, or load fewer rows at once (`sources.prefect_runs.settings.chunk_rows`)."
             ) from error
         configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
         if configuration is not None:

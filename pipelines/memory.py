@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import dlt
 
@@ -16,9 +17,9 @@ FRUGAL = {
     "load.workers": "1",
     "data_writer.disable_compression": "true",
 }
-# DuckDB takes what it can get, up to 80 % of the machine, to keep what it may read again: 60 MB at the peak of a load.
-# A chunk needs far less, however large the tables; questions that sort or join whole tables need more.
-LOADING = {"destination.duckdb.credentials.global_config": '{"memory_limit": "100MB"}'}
+# DuckDB takes what it can get, up to 80 % of the machine, to keep what it may read again: 60 MB at the peak of a load
+DUCKDB_CONFIG = "destination.duckdb.credentials.global_config"
+LOAD_MEMORY = "100MB"
 # glibc keeps a heap for each thread that read a page, pyarrow one of its own: 30 MB together
 M_ARENA_MAX = -8
 
@@ -28,15 +29,27 @@ def keep_small() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    _configure(FRUGAL)
-
-
-def keep_loads_small() -> None:
-    """The same for a process that loads and asks nothing large. Call it before the destination is made."""
-    _configure(LOADING)
-
-
-def _configure(settings: Mapping[str, str]) -> None:
-    for setting, value in settings.items():
+    for setting, value in FRUGAL.items():
         if dlt.config.get(setting) is None:
-            os.environ[setting.replace(".", "__").upper()] = value
+            os.environ[_variable(setting)] = value
+
+
+@contextlib.contextmanager
+def small_loads() -> Iterator[None]:
+    """Inside, DuckDB takes `LOAD_MEMORY` at most, if it is not configured otherwise.
+
+    Rows of tens of kB need more (DuckDB then says that it is out of memory): load them outside.
+    """
+    if dlt.config.get(DUCKDB_CONFIG) is not None:
+        yield
+        return
+    variable = _variable(DUCKDB_CONFIG)
+    os.environ[variable] = json.dumps({"memory_limit": LOAD_MEMORY})
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+
+
+def _variable(setting: str) -> str:
+    return setting.replace(".", "__").upper()

@@ -53,12 +53,12 @@ order by failures_in_a_row desc, is_overdue desc nulls last, missed_runs desc, n
         "recovery",
         "How long does it take until a broken flow or deployment works again (MTTR), and how long does it last (MTBF)?",
         """\
-select group_name, count(*) as episodes, sum(failures) as failures,
+select any_value(group_name) as broken, count(*) as episodes, sum(failures) as failures,
        count(*) filter (recovered_at is null) as broken_now,
        round(avg(seconds_to_recover)) as mttr_seconds, round(avg(seconds_since_recovery)) as mtbf_seconds
 from prefect.failure_episodes
-group by group_name
-order by broken_now desc, failures desc, group_name""",
+group by grouped_by, group_id
+order by broken_now desc, failures desc, broken""",
     ),
     Query(
         "time_in_states",

@@ -22,9 +22,9 @@ from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
 
 from .alone import WorkingFolderLock
-from .failures import patiently
+from .failures import out_of_memory, patiently
 from .killed_load import undo_unrecorded
-from .memory import keep_small
+from .memory import keep_small, small_loads
 from .options import SyncOptions
 from .torso import remove_torso
 from .warehouse import Untrusted, Warehouse
@@ -175,6 +175,15 @@ class Target:
         return [table for table in RUN_TABLES if self.warehouse.has(table)]
 
     def _load_package(self) -> Any:
+        try:
+            with small_loads():
+                return self._load()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return self._load()
+
+    def _load(self) -> Any:
         # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
         with self.pipeline.sql_client():
             return self.pipeline.load()

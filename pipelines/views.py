@@ -54,7 +54,7 @@ def create_views(options: SyncOptions) -> ModelsReport:
         if not target.warehouse.has("flow_runs"):
             raise ConfigurationError(f"there are no runs in {options.where} yet: run prefect-runs sync first")
         all_models = models()
-        missing = [name for name in tables_of(all_models) if not target.warehouse.has(name)]
+        missing = target.warehouse.missing(tables_of(all_models))
         patiently(lambda: _create(target, all_models, missing))
         return ModelsReport(options.where, options.dataset, [model.name for model in all_models], missing)
 

@@ -20,6 +20,8 @@ from prefect_runs.windows import Window
 from .failures import patiently
 
 Answer = list[tuple[Any, ...]]
+Question = tuple[str, tuple[Any, ...]]
+"""SQL, in which `{table}` stands for a table of the dataset, and its parameters."""
 
 # ids in one statement: databases take no more than some thousands
 IDS_ASKED = 1_000
@@ -158,6 +160,13 @@ class Warehouse:
         self._made = None
         self._is_without_tombstones = None
 
+    def missing(self, tables: Iterable[str]) -> list[str]:
+        """Those of `tables` that are not in the dataset, whoever's pipeline loads into it."""
+        asked = list(tables)
+        questions: list[Question] = [(f"SELECT 1 FROM {{{table}}} WHERE 1 = 0", ()) for table in asked]
+        answers = patiently(lambda: list(self._asked(questions))) or [None] * len(asked)
+        return [table for table, answer in zip(asked, answers, strict=True) if answer is None]
+
     def of_workspace(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
@@ -169,7 +178,11 @@ class Warehouse:
             for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *batch)
         ]
 
-    def _answers(self, questions: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[Answer]:
+    def _answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        return (answer or [] for answer in self._asked(questions))
+
+    def _asked(self, questions: Iterable[Question]) -> Iterator[Answer | None]:
+        """The answers; None where the table does not exist."""
         # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
         # DuckDB file that is held open keeps everybody else out
         if self._kept is None:
@@ -181,7 +194,7 @@ class Warehouse:
                     with client.execute_query(sql.format(**names), *parameters) as cursor:
                         yield [tuple(row) for row in cursor.fetchall()]
                 except DatabaseUndefinedRelation:
-                    yield []
+                    yield None
 
 
 class Untrusted(Warehouse):

@@ -194,17 +194,19 @@ def handmade(only: Collection[str], flow_name: str) -> Iterator[Any]:
     yield resource([Shape(TABLES["syncs"], WORKSPACE)(synced)], TABLES["syncs"])
 
 
-def load(folder: Path, destination: str, only: Collection[str] = (), flow_name: str = "etl") -> SyncOptions:
+def load(
+    folder: Path, destination: str, only: Collection[str] = (), flow_name: str = "etl", workspace: str = WORKSPACE
+) -> SyncOptions:
     """Load the history, or some of its runs, into a DuckDB file in `folder` or elsewhere; returns how to find it."""
     options = SyncOptions(
         api_url="http://127.0.0.1:9/api",
-        workspace=WORKSPACE,
+        workspace=workspace,
         destination=destination,
         database=str(folder / "handmade.duckdb") if destination == "duckdb" else None,
         pipelines_dir=str(folder / "pipelines"),
     )
     pipeline = dlt.pipeline(
-        pipeline_name(options, WORKSPACE),
+        pipeline_name(options, workspace),
         destination=options.dlt_destination(),
         dataset_name=options.dataset,
         pipelines_dir=options.pipelines_dir,

@@ -30,9 +30,10 @@ from fault_proxy import (
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs import WarehouseBusy
-from prefect_runs_pipelines import failures
+from prefect_runs_pipelines import failures, memory
 from prefect_runs_pipelines.cli import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.local_server import LocalServer, free_port
+from prefect_runs_pipelines.target import Target
 
 KEY = "pnu_secret_0123456789"
 AUTH = "admin:secret_password_0123456789"
@@ -307,6 +308,34 @@ class TestFullDisk:
             command.works()
         finally:
             subprocess.run(["umount", str(small)], check=True)
+
+
+class TestLittleMemory:
+    def test_a_load_that_needs_more_than_its_share_gets_more(
+        self, copy: Copy, make_long_messages: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_long_messages()
+        loads: list[str | None] = []
+        load = Target._load
+
+        def noted(target: Target) -> Any:
+            loads.append(os.environ.get("DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG"))
+            return load(target)
+
+        monkeypatch.setattr(Target, "_load", noted)
+        monkeypatch.setattr(memory, "LOAD_MEMORY", "3MB")
+        copy.sync_and_compare()
+        assert loads == ['{"memory_limit": "3MB"}', None]
+
+    def test_too_little_altogether(self, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: Any) -> None:
+            raise duckdb.OutOfMemoryException("Out of Memory Error: failed to pin block (95.1 MiB/95.3 MiB used)")
+
+        monkeypatch.setattr(Target, "_load", full)
+        with pytest.raises(WarehouseBusy, match=r"not enough memory .* is loaded by the next sync.*chunk_rows"):
+            copy.sync()
+        monkeypatch.undo()
+        copy.sync_and_compare()
 
 
 class TestSigterm:

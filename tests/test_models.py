@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import handmade
 import pytest
@@ -329,6 +330,14 @@ class TestCommand:
         running = api.flow_run("RUNNING")
         assert run_command(copy, "sync").returncode == 0
         assert {failed, running} <= set(copy.values("SELECT id FROM prefect.flow_run_facts"))
+
+    def test_takes_no_table_for_empty_that_another_workspace_filled(self, tmp_path: Path) -> None:
+        handmade.load(tmp_path, "duckdb")
+        # whose pipeline knows of no task runs
+        options = handmade.load(tmp_path, "duckdb", only=("missed",), workspace="another")
+        assert create_views(options).missing == ["task_runs__tags"]
+        with answers(options, None) as rows:
+            assert len(rows("SELECT * FROM prefect.task_run_facts")) == 3
 
     def test_needs_a_first_load(self, copy: Copy) -> None:
         ended = run_command(copy, "models")

@@ -177,7 +177,7 @@ class TestContent:
 
 
 class TestCommand:
-    def test_writes_the_page_beside_a_reader(
+    def test_writes_the_page_in_place_of_the_old_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = handmade.load(tmp_path, "duckdb")
@@ -190,10 +190,14 @@ class TestCommand:
         assert page.read_text().startswith("<!doctype html>")
         assert [path.name for path in tmp_path.glob("*.part")] == []
 
-    @pytest.mark.parametrize("days", ["0", "-3"])
+    @pytest.mark.parametrize("days", ["0", "-3", "1000000"])
     def test_refuses_days_that_are_none(self, days: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["report", "--days", days]) == 2
-        assert "at least one day" in capsys.readouterr().err
+        assert "1 to 3650 can be shown" in capsys.readouterr().err
+
+    def test_refuses_a_folder_that_is_not_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["report", "--file", str(tmp_path / "no" / "page.html")]) == 2
+        assert "no such folder" in capsys.readouterr().err
 
     def test_needs_a_first_load(self, tmp_path: Path) -> None:
         options = SyncOptions(

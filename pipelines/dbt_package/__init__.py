@@ -41,8 +41,8 @@ def write_package(folder: Path, dialect: str = WRITTEN_IN) -> None:
         sqlglot.Dialect.get_or_raise(dialect)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    if folder.exists() and any(folder.iterdir()) and not (folder / "dbt_project.yml").exists():
-        raise ConfigurationError(f"{folder} holds something that is no dbt package: name another folder")
+    if folder.exists() and not _may_be_replaced(folder):
+        raise ConfigurationError(f"{folder} is not empty, and what it holds is not this package: name another folder")
     for name in ("models", "macros", "tests"):
         shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,15 @@ def write_package(folder: Path, dialect: str = WRITTEN_IN) -> None:
         unit_tests = unit_tests.replace(f"{{{name}}}", _type(name, dialect))
     (folder / "models" / "unit_tests.yml").write_text(unit_tests)
     (folder / "macros" / "prefect_empty.sql").write_text(_empty_macro(dialect))
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    project = folder / "dbt_project.yml"
+    if project.is_file():
+        own: Yaml = yaml.safe_load((HERE / "dbt_project.yml").read_text())
+        found = yaml.safe_load(project.read_text())
+        return isinstance(found, dict) and found.get("name") == own["name"]
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _model_sql(model: Model, dialect: str) -> str:

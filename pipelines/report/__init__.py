@@ -15,6 +15,8 @@ from ..options import SyncOptions
 from ..target import Target
 from .figures import Findings, find
 
+LONGEST_DAYS = 3_650
+
 
 def write_report(options: SyncOptions, file: Path, days: int, now: datetime) -> Findings:
     """Write the page into `file`; returns what it shows.
@@ -26,6 +28,10 @@ def write_report(options: SyncOptions, file: Path, days: int, now: datetime) -> 
         ConfigurationError: nothing was loaded yet, or the plotting library is not installed.
         PrefectRunsError: the destination cannot be asked.
     """
+    if not file.parent.is_dir() or file.is_dir():
+        raise ConfigurationError(f"{file} cannot be written: there is no such folder, or it is one")
+    if not 1 <= days <= LONGEST_DAYS:
+        raise ConfigurationError(f"--days is {days}; 1 to {LONGEST_DAYS} can be shown")
     try:
         from .page import page
     except ImportError as error:

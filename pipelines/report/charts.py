@@ -94,7 +94,8 @@ def days_chart(found: Findings) -> str:
 def percentiles_chart(flows: Sequence[Answer], what: str, title: str) -> str:
     """Percentiles of `duration` or `delay` by flow, from the median to 99 %, on a logarithmic axis."""
     rows = [flow for flow in flows if flow[f"{what}_p50"] is not None][::-1]
-    names = [_label(row["flow_name"]) for row in rows]
+    labels = Labels()
+    names = [labels.of(row["flow_name"], row["flow_name"]) for row in rows]
     figure = go.Figure()
     for row, name in zip(rows, names, strict=True):
         ends = [_positive(row[f"{what}_p50"]), _positive(row[f"{what}_p99"])]
@@ -119,7 +120,7 @@ def percentiles_chart(flows: Sequence[Answer], what: str, title: str) -> str:
 
 def lanes_chart(found: Findings) -> str:
     """The latest runs on a common axis of time, one lane a flow, from start to end."""
-    figure = go.Figure()
+    figure, labels = go.Figure(), Labels()
     shown: set[str] = set()
     for run in found.lanes[::-1]:
         outcome = _outcome(run)
@@ -128,7 +129,7 @@ def lanes_chart(found: Findings) -> str:
         figure.add_bar(
             x=[max((end - start).total_seconds(), 0.001) * 1000],
             base=[_moment(start)],
-            y=[_label(run["flow_name"])],
+            y=[labels.of(run["flow_name"], run["flow_name"])],
             orientation="h",
             name=escape(outcome),
             marker={"color": COLOURS.get(outcome, OTHER), "line": {"width": 1, "color": COLOURS.get(outcome, OTHER)}},
@@ -146,10 +147,9 @@ def lanes_chart(found: Findings) -> str:
 def inside_chart(run: Answer, number: int, now: datetime) -> str:
     """A run and its task runs, each state from when it was entered, in seconds since the run's start."""
     rows = [run, *run["tasks"]]
-    labels = [f"<b>{_label(run['name'])}</b>"]
-    for position, task in enumerate(run["tasks"], 1):
-        # two task runs may have one name; nothing shows of what tells them apart
-        labels.append(_label(task["name"]) + "\u200b" * position)
+    different = Labels()
+    labels = [f"<b>{different.of(run['id'], run['name'])}</b>"]
+    labels += [different.of(task["id"], task["name"]) for task in run["tasks"]]
     start = as_utc(run["start_time"])
     figure = go.Figure()
     shown: set[str] = set()
@@ -183,14 +183,14 @@ def inside_chart(run: Answer, number: int, now: datetime) -> str:
 
 def episodes_chart(found: Findings) -> str:
     """Times in which a deployment or a flow was broken."""
-    figure = go.Figure()
+    figure, labels = go.Figure(), Labels()
     for episode in found.episodes[::-1]:
         begin = as_utc(episode["broken_at"])
         end = as_utc(episode["recovered_at"]) if episode["recovered_at"] else found.now
         figure.add_bar(
             x=[max((end - begin).total_seconds(), 1) * 1000],
             base=[_moment(begin)],
-            y=[_label(episode["group_name"] or episode["group_id"])],
+            y=[labels.of(episode["group_id"], episode["group_name"] or episode["group_id"])],
             orientation="h",
             marker={
                 "color": COLOURS["failed" if episode["recovered_at"] else "crashed"],
@@ -257,9 +257,20 @@ def _positive(seconds: float) -> float:
     return max(float(seconds), 0.01)
 
 
-def _label(name: object) -> str:
-    text = str(name)
-    return escape(text if len(text) <= LABEL_WIDTH else text[: LABEL_WIDTH - 1] + "…")
+class Labels:
+    """Names that fit beside a chart. Two things keep two lanes though their names begin alike, or are the same."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, str] = {}
+
+    def of(self, id_: str, name: object) -> str:
+        """The label of a thing."""
+        if id_ not in self._by_id:
+            text = str(name)
+            short = escape(text if len(text) <= LABEL_WIDTH else text[: LABEL_WIDTH - 1] + "…")
+            # nothing shows of what tells them apart
+            self._by_id[id_] = short + "\u200b" * len(self._by_id)
+        return self._by_id[id_]
 
 
 def _moment(time: datetime) -> str:

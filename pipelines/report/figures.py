@@ -29,8 +29,9 @@ class Findings:
     """What the report shows of one workspace, of the days before `now` (UTC).
 
     days: day, outcome, runs. flows: flow_name, runs, ended, completed, percentiles of duration and delay in seconds.
-    lanes: the latest runs, with their states. inside: the latest of them that called tasks, with those. episodes,
-    deployments: rows of failure_episodes and deployment_health, the latter with a `health` word.
+    lanes: the latest runs. inside: the latest of them that called tasks, with those and their states. episodes,
+    deployments: rows of failure_episodes and deployment_health, the latter with a `health` word. recovery: broken_now
+    and mean seconds_to_recover of all episodes.
     """
 
     workspace: str
@@ -41,6 +42,7 @@ class Findings:
     lanes: list[Answer]
     inside: list[Answer]
     episodes: list[Answer]
+    recovery: Answer
     deployments: list[Answer]
     last_sync: Answer | None
     last_verify: Answer | None
@@ -55,45 +57,26 @@ def find(answers: Answers, workspace: str, now: datetime, days: int) -> Findings
     """Ask for everything that the report shows."""
     since = (now - timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
     own = f"workspace = {literal(workspace)}"
-    due = f"{own} AND expected_start_time >= {_time(since)} AND expected_start_time < {_time(now)}"
+    # scheduled runs that were deleted before they were due are no runs
+    due = (
+        f"{own} AND expected_start_time >= {_time(since)} AND expected_start_time < {_time(now)} "
+        "AND (is_live OR gone_at >= expected_start_time)"
+    )
     lanes = answers.ask(
         f"""
-        SELECT run.id, run.name, COALESCE(flow.name, run.flow_id) AS flow_name, run.start_time, run.end_time,
-            run.state_type, run.state_name
-        FROM flow_runs AS run
-        LEFT JOIN flows AS flow ON flow.id = run.flow_id
-        WHERE run.{own} AND run.start_time >= {_time(since)}
-        ORDER BY run.start_time DESC
+        SELECT id, name, COALESCE(flow_name, flow_id, 'without a flow') AS flow_name, start_time,
+            COALESCE(end_time, gone_at) AS end_time, state_type, state_name
+        FROM flow_run_facts
+        WHERE {own} AND start_time >= {_time(since)}
+        ORDER BY start_time DESC, id
         LIMIT {LANES_SHOWN}
         """
     )
-    tasks = _of_runs(
-        answers,
-        """
-        SELECT id, name, flow_run_id, start_time, end_time, state_type, state_name
-        FROM task_runs
-        WHERE flow_run_id IN ({ids})
-        ORDER BY COALESCE(start_time, expected_start_time), id
-        """,
-        [run["id"] for run in lanes],
-    )
-    inside: list[Answer] = []
-    for run in lanes:
-        of_run = [task for task in tasks if task["flow_run_id"] == run["id"]]
-        if of_run and len(inside) < RUNS_INSIDE:
-            inside.append({**run, "tasks": of_run[:TASKS_INSIDE], "tasks_left_out": max(len(of_run) - TASKS_INSIDE, 0)})
-    shown = [*lanes, *(task for run in inside for task in run["tasks"])]
-    states: dict[str, list[Answer]] = {}
-    for state in _of_runs(
-        answers,
-        "SELECT run_id, type, name, timestamp FROM stg_run_states WHERE run_id IN ({ids}) ORDER BY timestamp, sequence",
-        [run["id"] for run in shown],
-    ):
-        states.setdefault(state["run_id"], []).append(state)
-    for run in shown:
-        run["states"] = states.get(run["id"], [])
+    inside = _inside(answers, lanes)
+    states = _states(answers, [run["id"] for run in inside for run in (run, *run["tasks"])])
     for run in inside:
-        run["states"] = states.get(run["id"], [])
+        for row in (run, *run["tasks"]):
+            row["states"] = states.get(row["id"], [])
     return Findings(
         workspace,
         now,
@@ -134,10 +117,18 @@ def find(answers: Answers, workspace: str, now: datetime, days: int) -> Findings
             f"""
             SELECT * FROM failure_episodes
             WHERE {own} AND (broken_at >= {_time(since)} OR recovered_at >= {_time(since)} OR recovered_at IS NULL)
-            ORDER BY broken_at DESC
+            ORDER BY CASE WHEN recovered_at IS NULL THEN 0 ELSE 1 END, broken_at DESC
             LIMIT {EPISODES_SHOWN}
             """
         ),
+        recovery=answers.ask(
+            f"""
+            SELECT SUM(CASE WHEN recovered_at IS NULL THEN 1 ELSE 0 END) AS broken_now,
+                AVG(CASE WHEN recovered_at >= {_time(since)} THEN seconds_to_recover END) AS seconds_to_recover
+            FROM failure_episodes
+            WHERE {own}
+            """
+        )[0],
         deployments=_by_health(answers.ask(f"SELECT * FROM deployment_health WHERE {own} ORDER BY name, id")),
         last_sync=_first(
             answers.ask(
@@ -149,6 +140,50 @@ def find(answers: Answers, workspace: str, now: datetime, days: int) -> Findings
             answers.ask(f"SELECT verified_at, whole FROM verifications WHERE {own} ORDER BY verified_at DESC LIMIT 1")
         ),
     )
+
+
+def _inside(answers: Answers, lanes: list[Answer]) -> list[Answer]:
+    """The latest of the runs that called tasks, each with `tasks`, the first of them, and `tasks_left_out`."""
+    counts = _of_runs(
+        answers,
+        "SELECT flow_run_id, COUNT(*) AS tasks FROM task_runs WHERE flow_run_id IN ({ids}) GROUP BY flow_run_id",
+        [run["id"] for run in lanes],
+    )
+    called = {row["flow_run_id"]: int(row["tasks"]) for row in counts}
+    shown = [run for run in lanes if run["id"] in called][:RUNS_INSIDE]
+    tasks = _of_runs(
+        answers,
+        f"""
+        SELECT id, name, flow_run_id, start_time, end_time, state_type, state_name
+        FROM (
+            SELECT id, name, flow_run_id, start_time, COALESCE(end_time, gone_at) AS end_time, state_type, state_name,
+                ROW_NUMBER() OVER (
+                    PARTITION BY flow_run_id ORDER BY COALESCE(start_time, expected_start_time), id
+                ) AS place
+            FROM task_run_facts
+            WHERE flow_run_id IN ({{ids}})
+        ) AS task
+        WHERE place <= {TASKS_INSIDE}
+        ORDER BY flow_run_id, place
+        """,
+        [run["id"] for run in shown],
+    )
+    inside = []
+    for run in shown:
+        own = [task for task in tasks if task["flow_run_id"] == run["id"]]
+        inside.append({**run, "tasks": own, "tasks_left_out": called[run["id"]] - len(own)})
+    return inside
+
+
+def _states(answers: Answers, run_ids: list[str]) -> dict[str, list[Answer]]:
+    """Run id → its states, oldest first."""
+    sql = (
+        "SELECT run_id, type, name, timestamp FROM stg_run_states WHERE run_id IN ({ids}) ORDER BY timestamp, sequence"
+    )
+    found: dict[str, list[Answer]] = {}
+    for state in _of_runs(answers, sql, run_ids):
+        found.setdefault(state["run_id"], []).append(state)
+    return found
 
 
 def health(deployment: Answer) -> str:

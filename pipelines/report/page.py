@@ -53,14 +53,12 @@ def page(found: Findings) -> str:
 def _words(found: Findings) -> str:
     ended = sum(int(day["runs"]) for day in found.days if day["outcome"] in ENDED)
     completed = sum(int(day["runs"]) for day in found.days if day["outcome"] == "completed")
-    recoveries = [float(row["seconds_to_recover"]) for row in found.episodes if row["seconds_to_recover"] is not None]
-    broken = sum(1 for row in found.episodes if row["recovered_at"] is None)
     synced, verified = found.last_sync, found.last_verify
     cards = [
         (f"{found.runs:,}", "flow runs"),
         (f"{100 * completed / ended:.1f} %" if ended else NOTHING, "completed of those that ended"),
-        (seconds_text(sum(recoveries) / len(recoveries)) if recoveries else NOTHING, "mean time to recover"),
-        (f"{broken:,}", "broken now"),
+        (seconds_text(found.recovery["seconds_to_recover"]), "mean time to recover"),
+        (f"{int(found.recovery['broken_now'] or 0):,}", "broken now"),
         (
             _when(synced["window_end"]) if synced else NOTHING,
             "loaded up to" + _but(synced and synced["whole"], "with gaps"),

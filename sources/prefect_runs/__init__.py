@@ -108,8 +108,7 @@ def prefect_runs(
 
         def rows() -> Pages:
             with server.reading(name):
-                for page in dimension(server.client, name):
-                    server.tally.read(name, len(page))
+                for page in server.worth_loading(name, dimension(server.client, name), _progress(name)):
                     yield server.loaded(name, [shape(row) for row in page])
 
         return resource(rows, TABLES[name])
@@ -119,8 +118,8 @@ def prefect_runs(
 
         def rows() -> Pages:
             with server.reading(name):
-                for page in server.hourly_counts(run_kind, _progress(name)):
-                    server.tally.read(name, len(page))
+                progress = _progress(name)
+                for page in server.worth_loading(name, server.hourly_counts(run_kind, progress), progress):
                     yield server.loaded(name, [shape(row) for row in page])
 
         return resource(rows, TABLES[name])

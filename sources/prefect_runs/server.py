@@ -5,7 +5,7 @@ Nothing is asked of the server before the first resource is read, so a source ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -29,6 +29,7 @@ from .selection import Selection
 from .settings import ReadSettings, RunFilters
 from .state_history import StateHistory
 from .tally import Tally
+from .unchanged import unless_unchanged
 from .verify import Holdings, Verify
 from .windows import Window
 
@@ -136,6 +137,16 @@ class Server:
         window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
         yield from history_counts(reader, window)
         state.update(scope=self._scope, until=text(self.ceiling))
+
+    def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
+        """`pages` of a small table, or nothing where the command loaded the same ones before."""
+        read = self._counted(table, pages)
+        return read if self._known is None else unless_unchanged(read, state, self.ceiling)
+
+    def _counted(self, table: str, pages: Iterable[list[Row]]) -> Iterator[list[Row]]:
+        for page in pages:
+            self.tally.read(table, len(page))
+            yield page
 
     def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""

@@ -1,0 +1,60 @@
+"""Small tables are loaded when they changed, once a day, and after somebody asked for everything."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+from command import run_command
+from conftest import Copy
+from prefect_api import PrefectApi
+
+from prefect_runs.unchanged import unless_unchanged
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+PAGES = [[{"id": "a", "name": "etl"}], [{"id": "b", "name": "report"}]]
+
+
+def test_pages_that_were_loaded_are_not_loaded_again_that_day() -> None:
+    state: dict[str, Any] = {}
+    assert list(unless_unchanged(PAGES, state, NOON)) == PAGES
+    assert list(unless_unchanged(PAGES, state, NOON.replace(hour=23))) == []
+    assert list(unless_unchanged(PAGES, state, NOON.replace(day=1, month=2))) == PAGES
+    changed = [PAGES[0], [{"id": "b", "name": "reports"}]]
+    assert list(unless_unchanged(changed, state, NOON.replace(day=1, month=2))) == changed
+    # a row that is gone makes a difference too
+    assert list(unless_unchanged(PAGES[:1], state, NOON.replace(day=1, month=2))) == PAGES[:1]
+
+
+def test_nothing_is_remembered_of_a_read_that_was_broken_off() -> None:
+    state: dict[str, Any] = {}
+    assert next(unless_unchanged(PAGES, state, NOON)) == PAGES[0]
+    assert state == {}
+
+
+def test_an_idle_sync_loads_no_small_table_and_a_change_does(copy: Copy, api: PrefectApi) -> None:
+    def loaded() -> set[str]:
+        with duckdb.connect(str(copy.database), read_only=True) as warehouse:
+            [(resources,)] = warehouse.execute(
+                "SELECT resources FROM prefect.syncs ORDER BY finished_at DESC LIMIT 1"
+            ).fetchall()
+        return {name for name, counts in json.loads(resources).items() if counts["loaded"] and name in SMALL}
+
+    api.complete_flow_run(api.flow_run("PENDING"))
+    copy.outlive_lookback()
+    copy.sync()
+    assert loaded() == set()
+    name = f"new-{datetime.now(UTC).timestamp()}"
+    api.call("POST", "/flows/", {"name": name})
+    copy.sync()
+    assert loaded() == {"flows"}
+    assert name in copy.values("SELECT name FROM prefect.flows")
+    with duckdb.connect(str(copy.database)) as warehouse:
+        warehouse.execute("DELETE FROM prefect.flows")
+    assert run_command(copy, "sync", "--full").returncode == 0
+    assert name in copy.values("SELECT name FROM prefect.flows")
+
+
+SMALL = ("flows", "deployments", "work_pools")
