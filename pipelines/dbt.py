@@ -105,7 +105,8 @@ def _run(runner: DBTPackageRunner, options: SyncOptions, dataset: str, into: str
     before = os.environ.get(STATISTICS)
     os.environ[STATISTICS] = before or "false"
     try:
-        made, failed = _results(lambda: runner.run_all(**given))
+        # neither packages nor seeds, which run_all would see to first
+        made, failed = _results(lambda: runner.run((), **given))
         if not failed:
             tested, failed = _results(lambda: runner.test(**given))
     finally:
