@@ -3,8 +3,8 @@
     python benchmarks/models_bench.py [--task-runs 1000000] [--write-docs]
 
 The rows are made by SQL, in the tables that dlt made: a fifth as many flow runs of 50 deployments over four weeks, with
-their states, retries, failures and tags. Times are of one go, on the file just written; every line is printed as it
-comes.
+their states, retries, failures and tags, a tenth of them subflows or theirs. Times are of one go, on the file just
+written; every line is printed as it comes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ SELECT id, '{workspace}' AS workspace, 'run ' || n AS name, 'flow-' || (n % {dep
     due - INTERVAL 1 HOUR AS created, ended AS updated, due AS expected_start_time, running AS start_time,
     ended AS end_time, CASE WHEN retried THEN 2 ELSE 1 END AS run_count, ran AS total_run_time, id || '-6' AS state_id,
     state_type, upper(state_type[1]) || lower(state_type[2:]) AS state_name, ended AS state_timestamp,
-    true AS auto_scheduled, id AS _dlt_id, 'x' AS _dlt_load_id
+    true AS auto_scheduled, CASE WHEN n % 20 IN (1, 2) THEN 't-' || ((n - 1) * {tasks}) END AS parent_task_run_id,
+    id AS _dlt_id, 'x' AS _dlt_load_id
 FROM lots WHERE kind = 'flow';
 INSERT INTO {schema}.flow_runs__tags BY NAME
 SELECT 'tag ' || (n % 7) AS value, id AS _dlt_parent_id, id || 'tag' AS _dlt_id, id AS _dlt_root_id, 0 AS _dlt_list_idx

@@ -66,6 +66,10 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
 
+    def live_ids(self, table: str) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        return {row[0] for row in self.of_workspace(f"SELECT id FROM {{{table}}} AS run WHERE {self.live(table)}")}
+
     def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
         """See `prefect_runs.known.Known`."""
         sequence = "sequence" if self.has(table, "sequence") else "NULL"

@@ -144,3 +144,28 @@ def test_run_that_was_started_long_before_it_was_due_is_followed(copy: Copy, api
     api.call("DELETE", f"/flow_runs/{gone}")
     copy.sync_and_compare()
     assert tombstones(copy) == {gone: "deleted"}
+
+
+def test_deployments_and_flows_that_were_deleted_and_come_back(copy: Copy, api: PrefectApi) -> None:
+    flow = api.call("POST", "/flows/", {"name": f"short-lived-{now().timestamp()}"})["id"]
+    deployment = api.call("POST", "/deployments/", {"name": "short-lived", "flow_id": flow})["id"]
+    api.flow_run("RUNNING")
+    copy.sync()
+    assert tombstones(copy) == {}
+    api.call("DELETE", f"/flows/{flow}")
+    copy.sync()
+    reasons = dict(copy.values("SELECT [resource, id] FROM prefect.tombstones ORDER BY resource"))
+    assert reasons == {"deployments": deployment, "flows": flow}
+    assert set(tombstones(copy).values()) == {"deleted"}
+    assert flow in copy.values("SELECT id FROM prefect.flows")
+    noticed = copy.values("SELECT noticed_at FROM prefect.tombstones ORDER BY id")
+    api.call("POST", "/flows/", {"name": f"another-{now().timestamp()}"})
+    copy.sync()
+    assert copy.values("SELECT noticed_at FROM prefect.tombstones ORDER BY id") == noticed
+    # as if the server had been restored from its backup
+    with duckdb.connect(str(copy.database)) as warehouse:
+        there = api.call("POST", "/flows/filter", {"limit": 1})[0]["id"]
+        warehouse.execute(f"UPDATE prefect.tombstones SET id = '{there}' WHERE resource = 'flows'")
+    api.call("POST", "/flows/", {"name": f"a-third-{now().timestamp()}"})
+    copy.sync()
+    assert sorted(tombstones(copy)) == sorted((deployment, flow))

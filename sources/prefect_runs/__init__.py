@@ -10,7 +10,7 @@ from dlt.extract import DltResource
 
 from .access import Access
 from .credentials import PrefectCredentials
-from .dimensions import dimension
+from .dimensions import DIMENSIONS, dimension
 from .exceptions import (
     AccessRefused,
     ConfigurationError,
@@ -126,7 +126,7 @@ def prefect_runs(
 
     def tombstones() -> Pages:
         shape = Shape(TABLES["tombstones"], server.workspace)
-        yield from server.others_read("flow_runs", "task_runs")
+        yield from server.others_read("flow_runs", "task_runs", *DIMENSIONS)
         # an empty table where nothing is gone, so that it can be joined
         yield dlt.mark.materialize_table_schema()
         for rows in server.tombstones():
@@ -141,10 +141,7 @@ def prefect_runs(
         runs("task_runs"),
         states("flow_run_states", "flow_runs", "flow_run_id"),
         states("task_run_states", "task_runs", "task_run_id"),
-        small("flows"),
-        small("deployments"),
-        small("work_pools"),
-        small("work_queues"),
+        *map(small, DIMENSIONS),
         counts("flow_run_history", "flow_runs"),
         counts("task_run_history", "task_runs"),
         resource(tombstones, TABLES["tombstones"]),

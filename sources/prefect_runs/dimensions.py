@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from .client import PrefectClient
 from .paging import Body, Row, overlapping
 
+DIMENSIONS = ("flows", "deployments", "work_pools", "work_queues")
+
 # orders without ties, for a tie may be in another order on the next page: a deployment's name is unique only within
 # its flow. Work pools and queues have no order to ask for.
 SORTS = {"flows": "NAME_ASC", "deployments": "CREATED_DESC"}

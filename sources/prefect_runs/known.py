@@ -21,7 +21,7 @@ Version = tuple[datetime, datetime | None]
 class Known(Protocol):
     """Answers about one workspace's rows in the destination; empty where a table does not exist.
 
-    A run is live unless it has a tombstone. Any number of ids may be asked for at once.
+    What has no tombstone is live. Any number of ids may be asked for at once.
     """
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
@@ -43,6 +43,10 @@ class Known(Protocol):
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """Those of `ids` that `table` has."""
+        ...
+
+    def live_ids(self, table: str) -> set[str]:
+        """The ids of all rows of `table` that have no tombstone; of small tables only."""
         ...
 
     def has_runs(self, table: str, window: Window) -> bool:

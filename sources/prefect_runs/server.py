@@ -13,6 +13,7 @@ from functools import cached_property
 from .access import Access
 from .change_capture import ChangeCapture
 from .clock import text
+from .dimensions import DIMENSIONS
 from .event_buffer import EventBuffer
 from .events import EventFeed
 from .filters import scope
@@ -37,6 +38,8 @@ from .windows import Window
 TOMBSTONES = 1_000
 # the reason of a tombstone whose run never had a row
 EVENTS_ONLY = "events_only"
+# the reason of what the server's own list no longer has
+DELETED: Reason = "deleted"
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 
@@ -66,6 +69,8 @@ class Server:
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
+        # small tables that were read whole and loaded → the ids that the server has
+        self._whole: dict[str, set[str]] = {}
 
     @cached_property
     def version(self) -> str | None:
@@ -140,13 +145,23 @@ class Server:
 
     def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
         """`pages` of a small table, or nothing where the command loaded the same ones before."""
-        read = self._counted(table, pages)
-        return read if self._known is None else unless_unchanged(read, state, self.ceiling)
+        read = self._noted(table, pages)
+        if self._known is None:
+            yield from read
+            return
+        before = state.get("loaded")
+        yield from unless_unchanged(read, state, self.ceiling)
+        if state.get("loaded") == before:
+            self._whole.pop(table, None)
 
-    def _counted(self, table: str, pages: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    def _noted(self, table: str, pages: Iterable[list[Row]]) -> Iterator[list[Row]]:
+        ids: set[str] = set()
         for page in pages:
             self.tally.read(table, len(page))
+            ids.update(row["id"] for row in page if table in DIMENSIONS)
             yield page
+        if table in DIMENSIONS:
+            self._whole[table] = ids
 
     def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
@@ -182,9 +197,12 @@ class Server:
         return rows
 
     def tombstones(self) -> Iterator[list[Row]]:
-        """Pages of tombstones of runs that are gone, and of those to be removed from runs that came back."""
+        """Pages of tombstones of what is gone, and of those to be removed from what came back."""
         if self._known is None:
             return
+        for table, there in self._whole.items():
+            yield [self._tombstone(table, id_, DELETED) for id_ in sorted(self._known.live_ids(table) - there)]
+            yield [self._no_tombstone(table, id_) for id_ in sorted(self._known.tombstoned(table, there))]
         gone = {
             table: {id_ for outcome in capture.outcomes for id_ in outcome.gone}
             for table, capture in self._captures.items()
@@ -202,10 +220,13 @@ class Server:
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             for ids in batches(loaded, TOMBSTONES):
                 back = self._known.tombstoned(table, ids)
-                yield [{"resource": table, "id": id_, "returned": True} for id_ in sorted(back)]
+                yield [self._no_tombstone(table, id_) for id_ in sorted(back)]
 
     def _tombstone(self, table: str, id_: str, reason: str) -> Row:
         return {"resource": table, "id": id_, "noticed_at": text(self.ceiling), "reason": reason}
+
+    def _no_tombstone(self, table: str, id_: str) -> Row:
+        return {"resource": table, "id": id_, "returned": True}
 
     def sync_row(self) -> Row:
         """What this sync did so far, as a row of `syncs`."""

@@ -363,9 +363,10 @@ TASK_RUN_HISTORY = _history("task")
 
 TOMBSTONES = Table(
     "tombstones",
-    "Runs that the server no longer has; their rows and states stay. A run without a row here is live.",
+    "What the server no longer has: runs, flows, deployments, work pools, work queues. Rows and states stay; what has "
+    "no row here is live.",
     (
-        Column("resource", "text", "Table of the run: flow_runs or task_runs.", nullable=False),
+        Column("resource", "text", "Table of what is gone: flow_runs, task_runs, deployments, …", nullable=False),
         ID,
         WORKSPACE,
         *_columns(
@@ -376,7 +377,7 @@ TOMBSTONES = Table(
                 "deleted: the server still keeps runs of that age; aged_out: by retention or vacuum; events_only: a "
                 "task run that it told of in events and has no row of, so that there are only states.",
             ),
-            ("returned", "bool", "Always null here: marks a run that came back, so that its tombstone is removed."),
+            ("returned", "bool", "Always null here: marks what came back, so that its tombstone is removed."),
         ),
     ),
     ("resource", "id"),

@@ -134,3 +134,7 @@ LEFT JOIN recent
   ON recent.deployment_id = deployment.id
 LEFT JOIN scheduled
   ON scheduled.deployment_id = deployment.id
+LEFT JOIN {{ prefect_table('tombstones') }} AS gone
+  ON gone.resource = 'deployments' AND gone.id = deployment.id
+WHERE
+  gone.id IS NULL

@@ -1,4 +1,4 @@
--- One row a deployment: how its runs do, and whether the next success is overdue.
+-- One row a deployment that the server has: how its runs do, and whether the next success is overdue.
 -- flow_name: Name of the flow.
 -- last_run_id: The run that ended last.
 -- last_state_type: The state it ended in.
@@ -124,3 +124,5 @@ FROM deployments AS deployment
 LEFT JOIN flows AS flow ON flow.id = deployment.flow_id
 LEFT JOIN recent ON recent.deployment_id = deployment.id
 LEFT JOIN scheduled ON scheduled.deployment_id = deployment.id
+LEFT JOIN tombstones AS gone ON gone.resource = 'deployments' AND gone.id = deployment.id
+WHERE gone.id IS NULL
