@@ -183,6 +183,7 @@ def _sync_options(arguments: argparse.Namespace) -> Any:
         resources=tuple(name.strip() for name in resources.split(",")) if resources else (),
         start_date=getattr(arguments, "start_date", None),
         full=getattr(arguments, "full", False),
+        publish=getattr(arguments, "publish", None),
     )
 
 
@@ -199,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--resources", help="only these resources, separated by commas")
     sync.add_argument("--start-date", help="leave out runs expected to start before, such as 2026-01-31")
     sync.add_argument("--full", action="store_true", help="read everything again and merge it")
+    sync.add_argument("--publish", metavar="PATH", help="put a copy of the DuckDB file there, for readers")
     sync.set_defaults(run=_sync)
 
     verify = commands.add_parser(

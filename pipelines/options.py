@@ -27,6 +27,7 @@ class SyncOptions:
     resources: Sequence[str] = ()
     start_date: str | None = None
     full: bool = False
+    publish: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     pipelines_dir: str | None = None
 

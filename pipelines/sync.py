@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from dlt.common.runtime.collector_base import Collector
@@ -18,6 +19,7 @@ from prefect_runs.change_capture import UNFINISHED
 
 from .failures import explained, patiently
 from .options import SyncOptions
+from .publish import check_publish, publish
 from .target import Target
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile
@@ -56,6 +58,7 @@ class Sync:
 
     def __init__(self, options: SyncOptions, progress: Collector | None = None) -> None:
         check_resources(options.resources)
+        check_publish(options)
         self.options = options
         self.target = Target(options, progress)
 
@@ -72,7 +75,10 @@ class Sync:
         before = patiently(self.target.warehouse.counts)
         with self.target.access() as access:
             rows, loaded = self._load_all(access)
-        return self._report(before, rows, loaded, time.monotonic() - started)
+        report = self._report(before, rows, loaded, time.monotonic() - started)
+        if self.options.publish:
+            publish(Path(self.options.where), Path(self.options.publish))
+        return report
 
     def _load_all(self, access: Access) -> tuple[list[dict[str, Any]], Counter[str]]:
         """The rows of `syncs` of as many loads as it takes, and how many rows of each table they loaded."""
