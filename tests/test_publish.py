@@ -66,7 +66,8 @@ def test_readers_and_syncs_do_not_meet(copy: Copy, api: PrefectApi, tmp_path: Pa
 
 def test_what_a_killed_writer_left_is_in_the_copy(tmp_path: Path) -> None:
     database, published = tmp_path / "x.duckdb", tmp_path / "y.duckdb"
-    killed = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('CREATE TABLE t AS SELECT 1 n'); os._exit(1)"
+    made = "c = duckdb.connect(sys.argv[1]); c.execute('CREATE TABLE t AS SELECT 1 AS n')"
+    killed = f"import duckdb, os, sys; {made}; os._exit(1)"
     subprocess.run([sys.executable, "-c", killed, str(database)], check=False)
     assert database.with_name("x.duckdb.wal").exists()
     publish(database, published)
