@@ -51,8 +51,8 @@ VERIFY = "verify"
 ONLY_RUNS = ("--resources", ",".join(RUN_TABLES))
 
 INTRO = """\
-Written by `make bench`. Every line is the median of several runs, measured in turns in one go, each in a process of its
-own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends them
+Written by `bench.py {arguments}`. Every line is the median of several runs (of a full sync: {repeat}), measured in turns in
+one go, each in a process of its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends them
 (compressed). A real Prefect {prefect} server on SQLite runs on the same machine; its runs are generated, {days} days of
 them, with states and events as a server writes them.
 
@@ -60,7 +60,9 @@ them, with states and events as a server writes them.
 - **prefect-runs**: the command. *Full sync of runs* is a first load of flow runs and task runs. *Full sync with state
   history* is a first load of everything. *Sync after 1 % changed* loads {flow_changes:,} flow runs and {task_changes:,}
   task runs that ran, or were forced into another state, since the last sync: as many on a larger server. *Idle sync*
-  finds that nothing changed.
+  finds that nothing changed."""
+
+RIVALS_INTRO = """\
 - **dlt rest_api**: dlt's generic source for the same endpoints: pages by offset, merge on id, states as a child
   resource. *Tuned*: the same with resources in parallel and parquet files.
 - **requests loop**: pages by offset and histories one after the other, written as NDJSON, read by DuckDB.
@@ -250,8 +252,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     measured_servers = [measure(asked, times) for times in ((1, 10) if asked.tenfold else (1,))]
     intro = INTRO.format(
-        prefect=DEFAULT_VERSION, days=DAYS, flow_changes=asked.flow_runs // 100, task_changes=asked.task_runs // 100
+        arguments=" ".join(sys.argv[1:]),
+        repeat=asked.repeat,
+        prefect=DEFAULT_VERSION,
+        days=DAYS,
+        flow_changes=asked.flow_runs // 100,
+        task_changes=asked.task_runs // 100,
     )
+    intro += f"\n{RIVALS_INTRO}" if asked.rivals else ""
     text = page(measured_servers, intro)
     print(f"\n{text}")
     if asked.write_docs:
