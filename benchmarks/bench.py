@@ -51,9 +51,11 @@ VERIFY = "verify"
 ONLY_RUNS = ("--resources", ",".join(RUN_TABLES))
 
 INTRO = """\
-Written by `bench.py {arguments}`. Every line is the median of several runs (of a full sync: {repeat}), measured in turns in
-one go, each in a process of its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends them
-(compressed). A real Prefect {prefect} server on SQLite runs on the same machine; its runs are generated, {days} days of
+Written by `bench.py {arguments}`.
+
+Every line is the median of several runs (of a full sync: {repeat}), measured in turns in one go, each in a process of
+its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends
+them (compressed). A real Prefect {prefect} server on SQLite runs on the same machine; its runs are generated, {days} days of
 them, with states and events as a server writes them.
 
 - **floor**: the requests that the sync sends, sent again over as many connections, the replies thrown away.
