@@ -126,11 +126,13 @@ def _index_of_models(all_models: Sequence[Model]) -> str:
 def questions_page() -> str:
     """The ten questions, with what a warehouse answers into which a real server's sample flows were synced."""
     with tempfile.TemporaryDirectory() as folder:
-        options = SyncOptions(
-            workspace="sample", database=str(Path(folder, "x.duckdb")), pipelines_dir=str(Path(folder, "dlt"))
-        )
         with local_server(settings=IMPATIENT) as server:
-            options = SyncOptions(**{**vars(options), "api_url": server.url})
+            options = SyncOptions(
+                api_url=server.url,
+                workspace="sample",
+                database=str(Path(folder, "x.duckdb")),
+                pipelines_dir=str(Path(folder, "dlt")),
+            )
             play(server, "run", io.StringIO())
             sync(options)
             play(server, "change", io.StringIO())

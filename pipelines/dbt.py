@@ -19,10 +19,10 @@ from dlt.helpers.dbt.runner import DBTPackageRunner, create_runner
 
 from prefect_runs import ConfigurationError
 
+from .answers import dialect_of
 from .dbt_package import write_package
 from .environments import environment_python
 from .failures import explained
-from .models import WRITTEN_IN
 from .options import SyncOptions
 from .target import Target
 
@@ -75,16 +75,14 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         )
     with explained(), Target(options) as target:
         target.restore()
-        if not target.warehouse.has("flow_runs"):
-            raise ConfigurationError(f"there are no runs in {options.where} yet: run prefect-runs sync first")
-        with target.pipeline.destination_client() as client:
-            configuration: Any = client.config
-            dialect = client.capabilities.sqlglot_dialect or WRITTEN_IN
-        with target.pipeline.sql_client() as sql_client:
+        target.require_runs()
+        with target.pipeline.destination_client() as destination:
+            configuration: Any = destination.config
+        with target.pipeline.sql_client() as client:
             # as it is called there: dlt makes my_data of My-Data
-            dataset = sql_client.dataset_name
+            dataset, dialect = client.dataset_name, dialect_of(client)
         package = Path(target.pipeline.working_dir) / "dbt"
-        write_package(package, str(dialect))
+        write_package(package, dialect)
         kind = configuration.destination_type
         runner = create_runner(
             dbt_environment(kind),
@@ -102,16 +100,11 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
 def _run(runner: DBTPackageRunner, options: SyncOptions, dataset: str, into: str, package: Path) -> DbtReport:
     given: dict[str, Any] = {"additional_vars": {"source_dataset_name": dataset}, "destination_dataset_name": into}
     tested: list[str] = []
-    before = os.environ.get(STATISTICS)
-    os.environ[STATISTICS] = before or "false"
-    try:
-        # neither packages nor seeds, which run_all would see to first
-        made, failed = _results(lambda: runner.run((), **given))
-        if not failed:
-            tested, failed = _results(lambda: runner.test(**given))
-    finally:
-        if before is None:
-            del os.environ[STATISTICS]
+    os.environ.setdefault(STATISTICS, "false")
+    # neither packages nor seeds, which run_all would see to first
+    made, failed = _results(lambda: runner.run((), **given))
+    if not failed:
+        tested, failed = _results(lambda: runner.test(**given))
     return DbtReport(options.where, dataset, into, str(package), made, len(tested), failed)
 
 

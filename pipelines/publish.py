@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import duckdb
 from prefect_runs import ConfigurationError
 
 from .failures import patiently
+from .in_place import check_place, in_place_of
 from .options import SyncOptions
 
 
@@ -27,8 +27,7 @@ def check_publish(options: SyncOptions) -> None:
         raise ConfigurationError("--publish copies a DuckDB file; readers of other destinations need no copy")
     if to.resolve() == Path(options.where).resolve():
         raise ConfigurationError(f"--publish names the database itself ({to}): name another file")
-    if not to.parent.is_dir() or to.is_dir():
-        raise ConfigurationError(f"--publish {to}: there is no such folder, or it is one")
+    check_place(to)
 
 
 def publish(database: Path, to: Path) -> None:
@@ -37,9 +36,8 @@ def publish(database: Path, to: Path) -> None:
     Raises:
         WarehouseBusy: another program writes into the database.
     """
-    beside = to.with_name(to.name + ".part")
-    patiently(lambda: _copy(database, beside))
-    os.replace(beside, to)
+    with in_place_of(to) as beside:
+        patiently(lambda: _copy(database, beside))
 
 
 def _copy(database: Path, to: Path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from prefect_runs.retention import Retention
 from .failures import explained, patiently
 from .options import SyncOptions
 from .screen import cell, text_table
-from .target import Target, as_row
+from .target import Target, as_row, asked_only
 from .warehouse import Warehouse
 
 SYNCS_SHOWN = 5
@@ -49,13 +48,7 @@ def status(options: SyncOptions) -> Status:
     Raises:
         PrefectRunsError: the destination cannot be asked.
     """
-    # in a working folder of its own, so that it need not wait for a sync
-    with (
-        explained(),
-        tempfile.TemporaryDirectory(prefix="prefect-runs-status-") as folder,
-        Target(replace(options, pipelines_dir=folder)) as target,
-    ):
-        patiently(target.pipeline.sync_destination)
+    with explained(), asked_only(options) as target:
         return Status(
             workspace=target.workspace,
             pipeline=target.pipeline.pipeline_name,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +19,15 @@ from dlt.common.configuration import resolve_configuration
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import Access, PrefectCredentials, ReadSettings, RunFilters, Selection, prefect_runs
+from prefect_runs import (
+    Access,
+    ConfigurationError,
+    PrefectCredentials,
+    ReadSettings,
+    RunFilters,
+    Selection,
+    prefect_runs,
+)
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
@@ -90,6 +101,15 @@ class Target:
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
         self.warehouse.loaded()
+
+    def require_runs(self) -> None:
+        """Refuse a destination that has no runs.
+
+        Raises:
+            ConfigurationError: nothing was loaded into it yet.
+        """
+        if not self.warehouse.has("flow_runs"):
+            raise ConfigurationError(f"there are no runs in {self.options.where} yet: run prefect-runs sync first")
 
     def access(self) -> Access:
         """What several sources share, one after the other."""
@@ -187,6 +207,17 @@ class Target:
         # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
         with self.pipeline.sql_client():
             return self.pipeline.load()
+
+
+@contextlib.contextmanager
+def asked_only(options: SyncOptions) -> Iterator[Target]:
+    """A target to ask and load nothing into: in a working folder of its own, so that it need not wait for a sync."""
+    with (
+        tempfile.TemporaryDirectory(prefix="prefect-runs-") as folder,
+        Target(replace(options, pipelines_dir=folder)) as target,
+    ):
+        patiently(target.pipeline.sync_destination)
+        yield target
 
 
 def states_of(table: str) -> str:

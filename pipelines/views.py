@@ -7,16 +7,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import sqlglot
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
-from prefect_runs import ConfigurationError
 from prefect_runs.tables import ALL_TABLES
 
 from .answers import dialect_of, placed_tables
 from .failures import explained, patiently
-from .models import Model, meanings, models, tables_of
+from .models import Model, check_dialect, meanings, models, tables_of
 from .options import SyncOptions
 from .target import Target
 
@@ -51,8 +49,7 @@ def create_views(options: SyncOptions) -> ModelsReport:
     """
     with explained(), Target(options) as target:
         target.restore()
-        if not target.warehouse.has("flow_runs"):
-            raise ConfigurationError(f"there are no runs in {options.where} yet: run prefect-runs sync first")
+        target.require_runs()
         all_models = models()
         missing = target.warehouse.missing(tables_of(all_models))
         patiently(lambda: _create(target, all_models, missing))
@@ -65,10 +62,7 @@ def printed(dialect: str, dataset: str) -> Iterator[str]:
     Raises:
         ConfigurationError: sqlglot does not know the dialect.
     """
-    try:
-        sqlglot.Dialect.get_or_raise(dialect)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    check_dialect(dialect)
 
     def place(name: str) -> exp.Table:
         return exp.table_(name, db=dataset)

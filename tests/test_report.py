@@ -87,12 +87,14 @@ def browser() -> Iterator[Browser]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report on what sample flows did on a real server."""
     folder = tmp_path_factory.mktemp("report")
-    options = SyncOptions(
-        workspace="sample", database=str(folder / "x.duckdb"), pipelines_dir=str(folder / "pipelines")
-    )
     with local_server(settings=IMPATIENT) as server:
         play(server, "run", io.StringIO())
-        options = SyncOptions(**{**vars(options), "api_url": server.url})
+        options = SyncOptions(
+            api_url=server.url,
+            workspace="sample",
+            database=str(folder / "x.duckdb"),
+            pipelines_dir=str(folder / "pipelines"),
+        )
         sync(options)
         verify(options, VerifyOptions())
     write_report(options, folder / "report.html", 14, datetime.now(UTC))

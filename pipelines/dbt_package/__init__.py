@@ -7,14 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import sqlglot
 import yaml
 from sqlglot import exp
 
 from prefect_runs import ConfigurationError
 from prefect_runs.tables import ALL_TABLES, Table
 
-from ..models import LAYERS, WRITTEN_IN, Model, models
+from ..models import LAYERS, WRITTEN_IN, Model, check_dialect, models
 from ..models.catalogue import ModelColumn, empty_table, model_columns
 
 HERE = Path(__file__).parent
@@ -37,10 +36,7 @@ def write_package(folder: Path, dialect: str = WRITTEN_IN) -> None:
     Raises:
         ConfigurationError: sqlglot does not know the dialect, or the folder holds something else.
     """
-    try:
-        sqlglot.Dialect.get_or_raise(dialect)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    check_dialect(dialect)
     if folder.exists() and not _may_be_replaced(folder):
         raise ConfigurationError(f"{folder} is not empty, and what it holds is not this package: name another folder")
     for name in ("models", "macros", "tests"):

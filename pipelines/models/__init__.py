@@ -15,6 +15,7 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
+from prefect_runs import ConfigurationError
 from prefect_runs.tables import TABLES
 
 HERE = Path(__file__).parent
@@ -66,6 +67,18 @@ class Model:
 
         query: exp.Query = self._parsed.copy().transform(replaced)
         return query
+
+
+def check_dialect(dialect: str) -> None:
+    """Refuse a dialect that SQL cannot be written in.
+
+    Raises:
+        ConfigurationError: sqlglot does not know it.
+    """
+    try:
+        sqlglot.Dialect.get_or_raise(dialect)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def meanings(model: Model, all_models: Collection[Model]) -> dict[str, str]:

@@ -28,7 +28,7 @@ FLAKY_BELOW_PERCENT = 95
 class Findings:
     """What the report shows of one workspace, of the days before `now` (UTC).
 
-    days: day, outcome, runs. flows: flow_name, runs, ended, completed, percentiles of duration and delay in seconds.
+    days: day, outcome, runs. flows: flow_name, runs, percentiles of duration and delay in seconds.
     lanes: the latest runs. inside: the latest of them that called tasks, with those and their states. episodes,
     deployments: rows of failure_episodes and deployment_health, the latter with a `health` word. recovery: broken_now
     and mean seconds_to_recover of all episodes.
@@ -73,10 +73,10 @@ def find(answers: Answers, workspace: str, now: datetime, days: int) -> Findings
         """
     )
     inside = _inside(answers, lanes)
-    states = _states(answers, [run["id"] for run in inside for run in (run, *run["tasks"])])
-    for run in inside:
-        for row in (run, *run["tasks"]):
-            row["states"] = states.get(row["id"], [])
+    shown = [row for run in inside for row in (run, *run["tasks"])]
+    states = _states(answers, [row["id"] for row in shown])
+    for row in shown:
+        row["states"] = states.get(row["id"], [])
     return Findings(
         workspace,
         now,
@@ -94,8 +94,6 @@ def find(answers: Answers, workspace: str, now: datetime, days: int) -> Findings
         flows=answers.ask(
             f"""
             SELECT COALESCE(flow_name, flow_id, 'without a flow') AS flow_name, COUNT(*) AS runs,
-                SUM(CASE WHEN is_terminal THEN 1 ELSE 0 END) AS ended,
-                SUM(CASE WHEN is_success THEN 1 ELSE 0 END) AS completed,
                 QUANTILE_CONT(duration_seconds, 0.5) AS duration_p50,
                 QUANTILE_CONT(duration_seconds, 0.9) AS duration_p90,
                 QUANTILE_CONT(duration_seconds, 0.95) AS duration_p95,

@@ -1,0 +1,27 @@
+"""A file that readers see whole: the old one until the new one is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from prefect_runs import ConfigurationError
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place where no file can be, before anything is done for it.
+
+    Raises:
+        ConfigurationError: its folder does not exist, or it is one itself.
+    """
+    if not file.parent.is_dir() or file.is_dir():
+        raise ConfigurationError(f"{file} cannot be written: there is no such folder, or it is one")
+
+
+@contextlib.contextmanager
+def in_place_of(file: Path) -> Iterator[Path]:
+    """The file to write instead; it takes the place of `file` at once, when all went well."""
+    beside = file.with_name(file.name + ".part")
+    yield beside
+    beside.replace(file)
