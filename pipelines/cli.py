@@ -163,6 +163,13 @@ def _demo(arguments: argparse.Namespace) -> int:
     return run_demo(Path(arguments.database or "prefect_runs_demo.duckdb"))
 
 
+def _completion(arguments: argparse.Namespace) -> int:
+    from .completion import completion
+
+    print(completion(arguments.shell))
+    return EXIT_OK
+
+
 def _sync_options(arguments: argparse.Namespace) -> Any:
     from .options import SyncOptions
 
@@ -190,6 +197,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "dbt": _dbt,
     "report": _report,
     "demo": _demo,
+    "completion": _completion,
 }
 
 

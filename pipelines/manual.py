@@ -42,6 +42,7 @@ class Page:
         summary: its line in the list of commands.
         description: what it does.
         examples: command lines, each with what it does.
+        done: what exit code 0 means.
         configuration: what else it listens to.
         exit_codes: those that it can end with.
         see_also: the commands that one needs next.
@@ -50,6 +51,7 @@ class Page:
     summary: str
     description: str
     examples: Sequence[tuple[str, str]]
+    done: str = "done"
     configuration: Sequence[str] = (SERVER, DLT)
     exit_codes: Sequence[int] = (0, 1, 2, 3)
     see_also: Sequence[str] = ()
@@ -57,7 +59,8 @@ class Page:
     def epilog(self) -> str:
         """What stands below the options."""
         examples = "\n".join(f"{command}\n{indent(does, '    ')}" for command, does in self.examples)
-        codes = "\n".join(fill(f"{code}  {EXIT_CODES[code]}", 74, subsequent_indent="   ") for code in self.exit_codes)
+        meanings = {**EXIT_CODES, 0: self.done}
+        codes = "\n".join(fill(f"{code}  {meanings[code]}", 74, subsequent_indent="   ") for code in self.exit_codes)
         parts = {
             "examples": examples,
             "configuration": "\n".join(self.configuration),
@@ -78,6 +81,7 @@ loads everything, the others what changed since.""",
         ("prefect-runs verify --repair", "compare with the server, and read again what differs"),
         ("prefect-runs sync --help", "the manual of one command"),
     ],
+    done=EXIT_CODES[0],
     exit_codes=tuple(EXIT_CODES),
     see_also=["prefect-runs COMMAND --help", "https://dlthub.com/docs for destinations and their configuration"],
 )
@@ -95,6 +99,7 @@ cron or any scheduler; two syncs of one warehouse wait for each other.""",
             ("prefect-runs sync --resources flow_runs,flow_run_states,flows", "only flow runs"),
             ("prefect-runs sync --publish /srv/readers/prefect.duckdb", "with a copy that analysts can hold open"),
         ],
+        done=EXIT_CODES[0],
         exit_codes=(0, 1, 2, 3, 4),
         see_also=[
             "prefect-runs verify    is the copy whole?",
@@ -112,6 +117,7 @@ gone. Each comparison is a row of the table verifications.""",
             ("prefect-runs verify --repair", "and have it read again"),
             ("prefect-runs verify --sweep --since 2026-01-31", "every column of every run since that day"),
         ],
+        done="the warehouse holds what the server holds",
         exit_codes=(0, 1, 2, 3, 5),
         see_also=["prefect-runs backfill    read a span of time again, without comparing"],
     ),
@@ -125,6 +131,7 @@ it goes on where it stopped when it is run again.""",
             ("prefect-runs backfill --start 2026-01-01 --end 2026-02-01", "January, in UTC"),
             ("prefect-runs backfill --start 2026-01-01 --newest-first", "up to now, beginning with now"),
         ],
+        done=EXIT_CODES[0],
         exit_codes=(0, 1, 2, 3, 4),
         see_also=["prefect-runs verify --repair    read only what differs"],
     ),
@@ -138,7 +145,7 @@ that the server soon forgets what was not read.""",
             ("prefect-runs status", "for a person"),
             ("prefect-runs status --json", "for a monitor; pipeline is the name that dlt's own commands take"),
         ],
-        see_also=["dlt pipeline NAME info    what dlt knows of the pipeline, its pending loads included"],
+        see_also=["dlt pipeline NAME info    what dlt knows of the pipeline"],
     ),
     "models": Page(
         summary="make views that answer questions",
@@ -182,5 +189,18 @@ the runs and copies again. Leaves nothing but the DuckDB file.""",
         examples=[("prefect-runs demo", "about a minute; the first time it installs a server, another one")],
         configuration=(CACHE,),
         see_also=["prefect-runs sync    your own server"],
+    ),
+    "completion": Page(
+        summary="print what a shell completes this command with",
+        description="""\
+Prints a script with which a shell completes commands, options and files. It is
+read by a line in the file that the shell starts with.""",
+        examples=[
+            ('eval "$(prefect-runs completion bash)"', "bash, in ~/.bashrc"),
+            ('eval "$(prefect-runs completion zsh)"', "zsh, in ~/.zshrc, after compinit"),
+            ("prefect-runs completion fish | source", "fish, in ~/.config/fish/config.fish"),
+        ],
+        configuration=(),
+        exit_codes=(0, 1, 2),
     ),
 }
