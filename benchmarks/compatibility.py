@@ -69,10 +69,10 @@ def tools() -> Path:
     return environment_python("release", "release", "build", "twine", "uv").parent
 
 
-def built(folder: Path, *what: str) -> Path:
-    """Build into `folder` what is named (`--wheel`, `--sdist`; both by default); the wheel, if there is one."""
-    ran([tools() / "python", "-m", "build", *what, "--outdir", folder, ROOT])
-    return next(folder.glob("*.whl"), folder)
+def built(folder: Path) -> tuple[Path, Path]:
+    """The wheel and the sdist, built into `folder`; the wheel from the sdist, so nothing of an old build is in it."""
+    ran([tools() / "python", "-m", "build", "--outdir", folder, ROOT])
+    return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
 
 
 def ran(command: Sequence[str | Path], **options: Any) -> str:
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = parser.parse_args(arguments).only
     results = []
     with tempfile.TemporaryDirectory() as folder, local_server() as server:
-        wheel, api = built(Path(folder), "--wheel"), PrefectApi(server.url)
+        wheel, api = built(Path(folder))[0], PrefectApi(server.url)
         api.task_run("COMPLETED", flow_run_id=api.flow_run("COMPLETED", tags=["nightly"]))
         for target in targets(only):
             results.append(run(target, wheel, api))

@@ -199,8 +199,7 @@ def main() -> int:
     version, dist = project(ROOT)["version"], ROOT / "dist"
     for old in dist.glob("*"):
         old.unlink()
-    wheel = built(dist)
-    sdist = next(dist.glob("*.tar.gz"))
+    wheel, sdist = built(dist)
     if not _told("wheel and sdist", archive_problems(ROOT, wheel, sdist)):
         return 1
     ran([tools() / "twine", "check", "--strict", wheel, sdist])

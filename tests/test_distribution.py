@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from prefect_api import PrefectApi
 from prefect_runs_pipelines.local_server import LocalServer
 
 SOURCES = Path(__file__).parents[1] / "sources"
+PAGE = (Path(__file__).parents[1] / "docs/dlt.md").read_text()
 BIN = Path(sys.executable).parent
 
 Run = Callable[..., str]
@@ -84,18 +86,25 @@ def test_dlt_init_for_a_server_asks_for_its_credentials_alone(run: Run, reposito
 
 
 def test_commands_of_dlt_work_on_the_pipeline_of_a_sync(copy: Copy, api: PrefectApi, run: Run, tmp_path: Path) -> None:
-    api.flow_run("COMPLETED")
+    run_id = api.flow_run("COMPLETED")
     since = {"SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat()}
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     run(here, "prefect-runs", "sync", "--database", "mine.duckdb", **since)
     told = json.loads(run(here, "prefect-runs", "status", "--database", "mine.duckdb", "--json"))
     name = told["pipeline"]
-    assert f"pipeline_name: {name}" in run(elsewhere, "dlt", "pipeline", name, "info")
-    assert "COMPLETED" in run(elsewhere, "dlt", "pipeline", name, "trace")
-    assert name in run(elsewhere, "dlt", "pipeline", "--list-pipelines")
-    schema = run(elsewhere, "dlt", "pipeline", name, "schema")
-    assert "flow_run_states:" in schema
+    commands = re.findall(r"^\$ (dlt pipeline .*)$", PAGE, re.MULTILINE)
+    said = {line.split()[3]: run(elsewhere, "bash", "-c", line, NAME=name) for line in commands}
+    assert f"pipeline_name: {name}" in said["info"]
+    assert "COMPLETED" in said["trace"]
+    assert "No failed jobs" in said["failed-jobs"]
+    assert "flow_run_states:" in (elsewhere / "prefect_runs.schema.yaml").read_text()
     # what the dashboard does: it attaches to the pipeline, wherever it was started, and asks for rows
-    rows = "import dlt; print(dlt.attach({!r}).dataset()['flow_runs'].fetchall()[0][0])"
-    assert run(elsewhere, "python", "-c", rows.format(name)).strip().splitlines()[-1]
+    rows = f"import dlt; print(dlt.attach({name!r}).dataset()['flow_runs'].select('id').fetchall())"
+    assert run_id in run(elsewhere, "python", "-c", rows)
     assert list(tmp_path.rglob("*.duckdb")) == [here / "mine.duckdb"]
+
+
+def test_pipeline_of_the_page_loads_and_reads(run: Run, api: PrefectApi, tmp_path: Path) -> None:
+    run_id = api.flow_run("COMPLETED", tags=["nightly"])
+    [code] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert run_id in run(tmp_path / "own", "python", "-c", code)
