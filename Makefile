@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test browser matrix bench bench-models docs soak clean
+.PHONY: demo test browser matrix compatibility bench bench-models docs soak release clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -31,6 +31,10 @@ test: $(VENV)/ready browser
 matrix: $(VENV)/ready
 	$(BIN)/python benchmarks/matrix.py
 
+# the wheel on each Python that is promised, with the lowest and the newest dependencies
+compatibility: $(VENV)/ready
+	$(BIN)/python benchmarks/compatibility.py
+
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py --write-docs
 
@@ -45,6 +49,10 @@ docs: $(VENV)/ready
 # MINUTES of load and, to have a failure again, its SEED
 soak: $(VENV)/ready
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
+
+# checks that version, changelog, lock file and docs agree, builds the wheel and the sdist, and says what comes next
+release: $(VENV)/ready
+	$(BIN)/python release/checks.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

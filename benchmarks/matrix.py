@@ -24,8 +24,15 @@ WORKERS = "2"
 # those that a server's version or database can make fail
 TESTS = ("tests/test_changes.py", "tests/test_real_flows.py")
 
-BEGIN, END = "<!-- made by make matrix -->\n", "<!-- end of what make matrix made -->\n"
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+def markers(target: str) -> tuple[str, str]:
+    """What stands in a page around the part that `make TARGET` writes."""
+    return f"<!-- made by make {target} -->\n", f"<!-- end of what make {target} made -->\n"
+
+
+BEGIN, END = markers("matrix")
 
 
 @dataclass(frozen=True)
@@ -120,12 +127,13 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, *(f"\n[{number}] {why}" for why, number in notes.items())]) + "\n"
 
 
-def written(text: str, made: str) -> str:
-    """`text` with `made` between its markers, in place of what was there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def written(text: str, made: str, target: str = "matrix") -> str:
+    """`text` with `made` between the markers of `make TARGET`, in place of what was there."""
+    first, last = markers(target)
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"the markers {BEGIN.strip()} and {END.strip()} are not in the text")
+        raise ValueError(f"the markers {first.strip()} and {last.strip()} are not in the text")
     return f"{before}{begin}\n{made}\n{end}{after}"
 
 

@@ -81,6 +81,9 @@ class Target:
         except BaseException:
             self._lock.release()
             raise
+        if options.destination == "duckdb":
+            # dlt keeps no credentials: `dlt pipeline`, dashboard and `dlt.attach` would look for a file of their own
+            self.pipeline.set_local_state_val("duckdb_database", str(Path(options.where).resolve()))
         self.warehouse = Warehouse(self.pipeline, self.workspace)
 
     def __enter__(self) -> Target:
