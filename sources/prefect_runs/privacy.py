@@ -105,9 +105,9 @@ class Privacy:
 
     def of(self, table: Table) -> ColumnRules:
         """The rules for `table`."""
-        free = [column.name for column in _free(table)]
-        dropped = frozenset(name for name in free if () in self._drop.get((table.name, name), ()))
-        changes = {name: self._change((table.name, name)) for name in free if name not in dropped}
+        free = list(_free(table))
+        dropped = frozenset(column.name for column in free if () in self._drop.get((table.name, column.name), ()))
+        changes = {column.name: self._change(table, column) for column in free if column.name not in dropped}
         return ColumnRules(
             dropped, {name: change for name, change in changes.items() if change}, 0 < len(dropped) == len(free)
         )
@@ -120,12 +120,14 @@ class Privacy:
         told = json.dumps({name: sorted(rules) for name, rules in self._rules.items()})
         return str(self._hashed(told))[:16]
 
-    def _change(self, place: Place) -> Change | None:
+    def _change(self, table: Table, column: Column) -> Change | None:
+        place = table.name, column.name
         drop, hashed = self._drop.get(place, ()), self._hash.get(place, ())
         if () in hashed:
-            return self._hashed
+            # an object, for dlt writes a JSON column that is a text without its quotes
+            return self._hashed if column.type == "text" else lambda value: {"hash": self._hashed(value)}
         listed = {path for path in self._keep.get(place, ()) if path}
-        narrowed = bool(listed) or (place[0] in self._listed and place not in self._keep)
+        narrowed = bool(listed) or (table.name in self._listed and place not in self._keep)
         if not (drop or hashed or narrowed):
             return None
         kept = {*listed, *hashed} if narrowed else {()}
