@@ -6,12 +6,15 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from fault_proxy import FaultProxy, replace_json
@@ -22,7 +25,9 @@ from traces import columns_with, found
 
 from prefect_runs_pipelines.cli import EXIT_ERROR, EXIT_OK
 from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.views import create_views
 
+PAGE = Path(__file__).parents[1] / "docs/privacy.md"
 SECRET = f"opensesame{os.urandom(6).hex()}"
 SALT, KEY = "grains of salt for the tests", "pnu_keyofthetests0123456789"
 
@@ -172,21 +177,39 @@ def test_nothing_that_syncs_leave_has_the_secret(
     assert set(copy.values("SELECT message FROM prefect.flow_run_states")) == {None}
 
 
-def test_a_new_rule_is_for_old_rows_after_a_full_sync(
-    copy_of_told: Copy, told: Told, monkeypatch: pytest.MonkeyPatch
+def test_a_new_rule_is_for_old_rows_after_what_its_page_says(
+    copy_of_told: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = copy_of_told
     assert Syncs(copy, {}).run("sync", KILLED_BEFORE_A_MOVE_TO="started_jobs") == -9
     assert ".parquet" in found(SECRET, copy.folder), "the search finds nothing, whatever is there"
+    gone = tell_more(api)
     assert copy.sync().whole
     assert TOLD_IN - tables_with(SECRET, copy) == set()
     for name, value in variables(RULES).items():
         monkeypatch.setenv(name, value)
+    api.call("DELETE", f"/flow_runs/{gone}")
     [warning] = copy.sync().warnings
     assert "privacy rules were changed" in warning
     drifts = copy.verify(sweep=True).passes[0].drifts
     assert {"name", "parameters", "state_message", "tags"} <= {column for drift in drifts for column in drift.columns}
     assert copy.sync(full=True).warnings == []
-    assert columns_with(SECRET, copy.database) == set()
     assert copy.verify(sweep=True).whole
-    print("LEFT", found(SECRET, copy.folder))
+    # all that is left is of the run that the server no longer has
+    assert copy.values(f"SELECT id FROM prefect.flow_runs WHERE contains(state_message, '{SECRET}')") == [gone]
+    assert {place.partition(".")[0] for place in tables_with(SECRET, copy)} == {
+        *("flow_runs", "flow_runs__tags", "flow_run_states")
+    }
+    create_views(copy.sync_options())
+    page = PAGE.read_text()
+    [statements] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    with duckdb.connect(str(copy.database)) as warehouse:
+        warehouse.execute(statements)
+    assert columns_with(SECRET, copy.database) == set()
+    monkeypatch.chdir(copy.folder)
+    exec(textwrap.dedent(program).replace("prefect_runs.duckdb", str(copy.database)))
+    (copy.folder / "fresh.duckdb").replace(copy.database)
+    assert found(SECRET, copy.folder) == set()
+    assert copy.sync().whole
+    assert copy.values("SELECT count(*) > 6 FROM prefect.flow_run_facts") == [True]

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from prefect_runs.tables import DEPLOYMENTS, FLOW_RUN_STATES, FLOW_RUNS, RECORDS
 from prefect_runs_pipelines.models import models
 from prefect_runs_pipelines.views import create_views
 
+ROOT = Path(__file__).parent.parent
 SALT = "grains of salt for the tests"
 TIME = "2026-01-01T00:00:00Z"
 STATE = {
@@ -79,7 +82,7 @@ VALUES: list[Any] = [
     pytest.param([{"a": 1, "b": 2}], "a", [{"b": 2}], [{"a": 1}], id="list in between"),
     pytest.param([[{"a": 1, "b": 2}], "x"], "a", [[{"b": 2}], "x"], [[{"a": 1}]], id="list in a list"),
     pytest.param({"a": [1, [2]]}, "a.*", {"a": []}, {"a": [1, [2]]}, id="all items"),
-    pytest.param({"x": {"a": 1}, "y": {"b": 2}}, "*.a", {"x": {}, "y": {"b": 2}}, {"x": {"a": 1}, "y": {}}, id="any key"),
+    pytest.param({"x": {"a": 1}, "y": {}}, "*.a", {"x": {}, "y": {}}, {"x": {"a": 1}, "y": {}}, id="any key"),
     pytest.param({"a": [{"b": 1, "c": 2}]}, "a.*.b", {"a": [{"c": 2}]}, {"a": [{"b": 1}]}, id="key of every item"),
     # where it is not clear which is meant, less is loaded
     pytest.param({"a": [{"x": {"b": 1}}]}, "a.*.b", {"a": [{"x": {}}]}, {"a": [{}]}, id="any key of every item"),
@@ -267,6 +270,23 @@ def test_without_rules_nothing_is_done_to_a_column() -> None:
     for table in RULED.values():
         assert Privacy().of(table).dropped == frozenset()
         assert Privacy().of(table).changes == {}
+
+
+@pytest.mark.parametrize("page", ["README.md", "sources/prefect_runs/README.md", "docs/privacy.md"])
+def test_rules_of_the_pages_can_be_kept(page: str) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    told: dict[str, Any] = {}
+    for block in blocks:
+        told |= tomllib.loads(block)["sources"]["prefect_runs"].get("privacy", {})
+    assert {"drop", "hash"} <= told.keys()
+    rules(**{"salt": SALT, **told})
+
+
+def test_the_page_says_of_every_rule_in_its_table_what_it_is_for() -> None:
+    table = (ROOT / "docs/privacy.md").read_text().partition("| rule | is for |")[2].partition("\n\n")[0]
+    named = [rule for row in table.splitlines()[2:] for rule in re.findall("`([^`]+)`", row.split("|")[1])]
+    assert len(named) == 10
+    rules(drop=named)
 
 
 def free_columns(*types: str) -> list[str]:
