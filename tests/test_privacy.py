@@ -136,6 +136,8 @@ def test_a_value_is_hashed_alike_wherever_it_is() -> None:
     whole = rules(hash=["parameters"])
     told = '{"days": 3, "region": "eu", "user": {"name": "Ada", "password": "x"}}'
     assert shaped(whole)["parameters"] == {"hash": digest(told)}
+    of_the_rest = rules(hash=["parameters"], drop=["parameters.user", "parameters.days"])
+    assert shaped(of_the_rest)["parameters"] == {"hash": digest('{"region": "eu"}')}
     in_another_order = {**RUN, "parameters": dict(reversed(RUN["parameters"].items()))}  # type: ignore[attr-defined]
     assert RunShape(FLOW_RUNS, "w", whole)(in_another_order) == RunShape(FLOW_RUNS, "w", whole)(RUN)
     other = rules("another salt for the same tests", hash=["flow_runs.name"])
@@ -235,6 +237,7 @@ def test_details_of_a_run_s_state_are_those_of_its_history() -> None:
         ("drop", "server_url", "no table or column that is loaded is called 'server_url'"),
         ("drop", "parameters..x", "a step is empty"),
         ("drop", "", "a step is empty"),
+        ("drop", 1, "no table or column that is loaded is called '1'"),
         ("drop", 'labels."a', "a quote is not closed"),
         ("keep", "name", "a column that is kept is named with its table"),
     ],

@@ -123,15 +123,20 @@ class Privacy:
     def _change(self, table: Table, column: Column) -> Change | None:
         place = table.name, column.name
         drop, hashed = self._drop.get(place, ()), self._hash.get(place, ())
-        if () in hashed:
-            # an object, for dlt writes a JSON column that is a text without its quotes
-            return self._hashed if column.type == "text" else lambda value: {"hash": self._hashed(value)}
+        if column.type == "text":
+            return self._hashed if hashed else None
         listed = {path for path in self._keep.get(place, ()) if path}
         narrowed = bool(listed) or (table.name in self._listed and place not in self._keep)
         if not (drop or hashed or narrowed):
             return None
-        kept = {*listed, *hashed} if narrowed else {()}
-        return lambda value: replaced(without(only(value, kept), drop), hashed, self._hashed)
+        kept = {*listed, *hashed} if narrowed and () not in hashed else listed or {()}
+
+        def change(value: Any) -> Any:
+            left = without(only(value, kept), drop)
+            # an object, for dlt writes a JSON column that is a text without its quotes
+            return {"hash": self._hashed(left)} if () in hashed else replaced(left, hashed, self._hashed)
+
+        return change
 
     def _hashed(self, value: Any) -> Any:
         """The hash of a text, or of the JSON of anything else; null stays null."""
@@ -177,7 +182,7 @@ def _places(option: str, rules: Iterable[str]) -> dict[Place, set[Path]]:
     places: dict[Place, set[Path]] = defaultdict(set)
     for rule in rules:
         try:
-            steps = parsed(rule.strip())
+            steps = parsed(str(rule).strip())
         except ValueError:
             raise _refusal(
                 option, rule, 'a step is empty, or a quote is not closed; write [table.]column[.path], "a.b" for a key'
