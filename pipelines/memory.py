@@ -16,6 +16,8 @@ FRUGAL = {
     "normalize.data_writer.buffer_max_items": "1000",
     "load.workers": "1",
     "data_writer.disable_compression": "true",
+    # dlt keeps the files of every load in its working folder, to which nobody comes back
+    "load.delete_completed_jobs": "true",
 }
 # DuckDB takes what it can get, up to 80 % of the machine, to keep what it may read again: 60 MB at the peak of a load
 DUCKDB_CONFIG = "destination.duckdb.credentials.global_config"

@@ -23,6 +23,7 @@ from prefect_runs import (
     Access,
     ConfigurationError,
     PrefectCredentials,
+    PrivacyRules,
     ReadSettings,
     RunFilters,
     Selection,
@@ -67,6 +68,7 @@ class Target:
         )
         self.settings: ReadSettings = _resolved(ReadSettings, (*SECTIONS, "settings"), options.settings)
         self.filters: RunFilters = _resolved(RunFilters, (*SECTIONS, "filters"), {"start_date": options.start_date})
+        self.privacy: PrivacyRules = _resolved(PrivacyRules, (*SECTIONS, "privacy"), {})
         name, destination = pipeline_name(options, self.workspace), options.dlt_destination()
         # before dlt makes or reads the working folder
         self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
@@ -128,7 +130,9 @@ class Target:
         settings = self.settings.copy()
         settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
         known = self.warehouse if trusting else Untrusted(self.pipeline, self.workspace)
-        return prefect_runs(self.credentials, self.workspace, self.filters, settings, known, selections, access)
+        return prefect_runs(
+            self.credentials, self.workspace, self.filters, settings, known, selections, access, self.privacy
+        )
 
     def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
         """Extract, normalize and load `source`; its load id, and the rows of each table."""

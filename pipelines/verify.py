@@ -14,6 +14,7 @@ from prefect_runs.access import Access
 from prefect_runs.client import Patience
 from prefect_runs.clock import text
 from prefect_runs.comparison import Comparison
+from prefect_runs.privacy import Privacy
 from prefect_runs.read_ahead import batches
 from prefect_runs.resources import resource
 from prefect_runs.server import Server
@@ -179,7 +180,7 @@ class Verifier:
         return self._pass(server, found, before, after_repair=True)
 
     def _comparison(self, table: str) -> Comparison:
-        return Comparison(TABLES[table], self.target.workspace)
+        return Comparison(TABLES[table], self.target.workspace, Privacy(self.target.privacy))
 
     def _pass(self, server: Server, found: list[Verification], before: int, after_repair: bool) -> Pass:
         watermarks = {table.table: self.target.watermarks()[table.table] for table in found}

@@ -10,6 +10,7 @@ from typing import Any
 
 import dlt
 
+from prefect_runs.privacy import Privacy
 from prefect_runs.resources import resource
 from prefect_runs.rows import RunShape, Shape, StateShape, shaped_with_children
 from prefect_runs.tables import TABLES
@@ -19,6 +20,7 @@ from prefect_runs_pipelines.target import pipeline_name
 Row = dict[str, Any]
 
 WORKSPACE = "handmade"
+OPEN = Privacy()
 # ten o'clock yesterday, so that all of it lies in one day and within a week
 TEN = (datetime.now(UTC) - timedelta(days=1)).replace(hour=10, minute=0, second=0, microsecond=0)
 
@@ -176,7 +178,7 @@ def handmade(only: Collection[str], flow_name: str) -> Iterator[Any]:
     for kind in ("flow", "task"):
         runs, states = TABLES[f"{kind}_runs"], TABLES[f"{kind}_run_states"]
         of_kind = [run for run in RUNS if run.kind == kind and run.id in (only or run.id)]
-        shape, state_shape = RunShape(runs, WORKSPACE), StateShape(states, f"{kind}_run_id", WORKSPACE)
+        shape, state_shape = RunShape(runs, WORKSPACE, OPEN), StateShape(states, f"{kind}_run_id", WORKSPACE, OPEN)
         yield resource([shape(run.row()) for run in of_kind], runs)
         yield resource([state_shape(state, run.id) for run in of_kind for state in run.history()], states)
     named = {"created": TEN.isoformat(), "updated": TEN.isoformat()}
@@ -187,11 +189,11 @@ def handmade(only: Collection[str], flow_name: str) -> Iterator[Any]:
             {"id": "deployment", "name": f"nightly {flow_name}", "flow_id": "flow", "paused": False, **named},
         ),
     ):
-        yield resource([shaped_with_children(TABLES[name], WORKSPACE)(row)], TABLES[name])
+        yield resource([shaped_with_children(TABLES[name], WORKSPACE, OPEN)(row)], TABLES[name])
     gone = {"resource": "flow_runs", "id": "missed", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
-    yield resource([Shape(TABLES["tombstones"], WORKSPACE)(gone)], TABLES["tombstones"])
+    yield resource([Shape(TABLES["tombstones"], WORKSPACE, OPEN)(gone)], TABLES["tombstones"])
     synced = {"finished_at": TEN.isoformat(), "whole": True, "gaps": []}
-    yield resource([Shape(TABLES["syncs"], WORKSPACE)(synced)], TABLES["syncs"])
+    yield resource([Shape(TABLES["syncs"], WORKSPACE, OPEN)(synced)], TABLES["syncs"])
 
 
 def load(

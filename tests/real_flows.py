@@ -207,6 +207,25 @@ def run_suspended(run_id: str = ""):
     return run_id
 
 
+@task(task_run_name="log in with {password}", cache_key_fn=lambda _, given: given["password"])
+def log_in(password: str) -> None:
+    raise ConnectionError(f"{password} is refused")
+
+
+@flow(flow_run_name="import with {password}")
+def tells_its_secret(password: str, servers: list[dict]):
+    """Shows a parameter wherever a flow can: in names, tags, messages, a cache key."""
+    with prefect.tags(password):
+        log_in(password, return_state=True)
+    raise RuntimeError(f"no way in with {password}")
+
+
+def secret(password: str):
+    with prefect.tags(password):
+        state = tells_its_secret(password, [{"host": "a", "token": password}], return_state=True)
+    return state.state_details.flow_run_id
+
+
 def ordinary_flows():
     """All that need nobody's help, in one process: results by name."""
     return {

@@ -16,7 +16,7 @@ import pytest
 from conftest import Copy
 from prefect_api import PrefectApi
 
-from prefect_runs import RESOURCES, PrefectCredentials, ReadSettings, RunFilters
+from prefect_runs import RESOURCES, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
 from prefect_runs.tables import TABLES
 from prefect_runs_pipelines import cli
 from prefect_runs_pipelines.local_server import LocalServer
@@ -25,7 +25,12 @@ from prefect_runs_pipelines.queries import QUERIES
 
 ROOT = Path(__file__).parent.parent
 READMES = {"main": ROOT / "README.md", "source": ROOT / "sources/prefect_runs/README.md"}
-SPECS = {"settings": ReadSettings, "filters": RunFilters, "credentials": PrefectCredentials}
+SPECS = {
+    "settings": ReadSettings,
+    "filters": RunFilters,
+    "privacy": PrivacyRules,
+    "credentials": PrefectCredentials,
+}
 
 
 def blocks(readme: str, language: str) -> list[str]:
@@ -143,7 +148,12 @@ def test_configuration_of_the_readmes_exists(readme: str) -> None:
 
 def test_every_setting_filter_resource_and_table_is_in_a_readme() -> None:
     text = "".join(path.read_text() for path in READMES.values())
-    names = [field.name for spec in (ReadSettings, RunFilters) for field in fields(spec) if field.name[0] != "_"]
+    names = [
+        field.name
+        for spec in (ReadSettings, RunFilters, PrivacyRules)
+        for field in fields(spec)
+        if field.name[0] != "_"
+    ]
     for name in [*names, *RESOURCES, *TABLES]:
         assert name in text, name
 

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from prefect_runs.exceptions import UnexpectedReply
-from prefect_runs.rows import RunShape, Shape, StateShape, is_torn, shaped_with_children, tags_of, version
+from prefect_runs.privacy import Privacy
+from prefect_runs.rows import RunShape, Shape, StateShape, TagsShape, is_torn, shaped_with_children, version
 from prefect_runs.tables import DEPLOYMENTS, FLOW_RUNS, FLOWS, TABLES, TASK_RUN_STATES, TASK_RUNS
+
+OPEN = Privacy()
 
 TIME = "2026-01-01T00:00:00Z"
 RUN = {"id": "run 1", "updated": TIME, "tags": [], "state": None}
@@ -34,42 +37,50 @@ STATE = {"id": "state 1", "type": "RUNNING", "name": "Running", "timestamp": TIM
 )
 def test_a_field_of_another_type_is_refused(column: str, value: Any) -> None:
     with pytest.raises(UnexpectedReply) as refusal:
-        RunShape(FLOW_RUNS, "w")({**RUN, column: value})
-    for part in ("flow_runs", "run 1", column, str(value), type(value).__name__):
+        RunShape(FLOW_RUNS, "w", OPEN)({**RUN, column: value})
+    for part in ("flow_runs", "run 1", column, type(value).__name__):
         assert part in str(refusal.value)
 
 
-def test_a_long_value_is_cut_in_the_refusal() -> None:
+@pytest.mark.parametrize(
+    "row",
+    [{"name": ["secret"]}, {"tags": [1, "secret"]}, {"end_time": "secret"}, {"state": {"state_details": "secret"}}],
+)
+def test_a_refusal_does_not_show_the_value_nor_does_what_led_to_it(row: dict[str, Any]) -> None:
     with pytest.raises(UnexpectedReply) as refusal:
-        Shape(FLOWS, "w")({"id": "a", "name": ["secret"] * 10_000})
-    assert len(str(refusal.value)) < 400
+        RunShape(FLOW_RUNS, "w", OPEN)({**RUN, **row})
+    # dlt writes both into its trace
+    assert "secret" not in str(refusal.value)
+    assert refusal.value.__context__ is None
 
 
 @pytest.mark.parametrize("value", [{"a": [1]}, [1, 2], "text", 5, 1.5, True], ids=lambda value: type(value).__name__)
 def test_free_form_json_may_hold_anything(value: Any) -> None:
-    assert json.loads(Shape(FLOW_RUNS, "w")({**RUN, "parameters": value})["parameters"]) == value
+    assert json.loads(Shape(FLOW_RUNS, "w", OPEN)({**RUN, "parameters": value})["parameters"]) == value
 
 
 def test_whole_numbers_are_fine_as_durations() -> None:
-    assert Shape(FLOW_RUNS, "w")({**RUN, "total_run_time": 3})["total_run_time"] == 3
+    assert Shape(FLOW_RUNS, "w", OPEN)({**RUN, "total_run_time": 3})["total_run_time"] == 3
 
 
 def test_unknown_fields_are_dropped_and_nulls_left_out() -> None:
-    shaped = RunShape(TASK_RUNS, "w")({**RUN, "brand_new": 1, "estimated_run_time": 2.0, "name": None})
+    shaped = RunShape(TASK_RUNS, "w", OPEN)({**RUN, "brand_new": 1, "estimated_run_time": 2.0, "name": None})
     assert shaped == {"id": "run 1", "workspace": "w", "updated": TIME, "tags": [], "state_details": []}
 
 
 def test_fields_that_hold_secrets_are_dropped() -> None:
     secret = {"job_variables": {"env": {}}, "pull_steps": [], "base_job_template": {}, "data": "secret", "value": 1}
     for name, table in TABLES.items():
-        assert Shape(table, "w")({"id": "a", **secret}).keys() == {"id", "workspace"} & {
+        assert Shape(table, "w", OPEN)({"id": "a", **secret}).keys() == {"id", "workspace"} & {
             column.name for column in table.columns
         }, name
 
 
 def test_a_state_of_unknown_name_and_type_is_fine() -> None:
     state = {**STATE, "type": "HIBERNATING", "name": "Wholly new", "message": "m"}
-    run = RunShape(FLOW_RUNS, "w")({**RUN, "state": state, "state_type": "HIBERNATING", "state_name": "Wholly new"})
+    run = RunShape(FLOW_RUNS, "w", OPEN)(
+        {**RUN, "state": state, "state_type": "HIBERNATING", "state_name": "Wholly new"}
+    )
     assert (run["state_type"], run["state_name"]) == ("HIBERNATING", "Wholly new")
     assert (run["state_timestamp"], run["state_message"]) == (TIME, "m")
 
@@ -80,7 +91,7 @@ def test_a_torn_row() -> None:
     assert not is_torn({**torn, "state": STATE})
     assert not is_torn({**RUN, "state_id": None}), "a run without a state is whole"
     assert version(torn)[1] is None
-    shaped = RunShape(FLOW_RUNS, "w")(torn)
+    shaped = RunShape(FLOW_RUNS, "w", OPEN)(torn)
     assert shaped["state_id"] == "state 1"
     assert "state_timestamp" not in shaped
     assert shaped["state_details"] == []
@@ -99,8 +110,8 @@ def test_a_torn_row() -> None:
 )
 def test_state_details_are_a_row_only_where_they_say_more(details: Any, says_more: bool) -> None:
     state = {**STATE, "state_details": details}
-    run = RunShape(FLOW_RUNS, "w")({**RUN, "state": state})
-    history = StateShape(TASK_RUN_STATES, "task_run_id", "w")(state, "run 1")
+    run = RunShape(FLOW_RUNS, "w", OPEN)({**RUN, "state": state})
+    history = StateShape(TASK_RUN_STATES, "task_run_id", "w", OPEN)(state, "run 1")
     assert history["task_run_id"] == "run 1"
     for shaped in (run, history):
         assert bool(shaped["state_details"]) is says_more
@@ -112,12 +123,12 @@ def test_state_details_are_a_row_only_where_they_say_more(details: Any, says_mor
 @pytest.mark.parametrize("tags", ["text", {"a": 1}, [1]], ids=["text", "object", "numbers"])
 def test_tags_are_a_list_of_texts_or_refused(tags: Any) -> None:
     with pytest.raises(UnexpectedReply, match="row a: tags are"):
-        tags_of({"id": "a", "tags": tags})
+        TagsShape(FLOWS, OPEN)({"id": "a", "tags": tags})
 
 
 def test_children_of_a_deployment() -> None:
     schedule = {"id": "s", "schedule": {"interval": 60}, "active": True, "replaces": "unknown field"}
-    shaped = shaped_with_children(DEPLOYMENTS, "w")({"id": "d", "tags": ["t"], "schedules": [schedule]})
+    shaped = shaped_with_children(DEPLOYMENTS, "w", OPEN)({"id": "d", "tags": ["t"], "schedules": [schedule]})
     assert shaped["tags"] == ["t"]
     assert shaped["schedules"] == [{"id": "s", "schedule": '{"interval":60}', "active": True}]
-    assert shaped_with_children(DEPLOYMENTS, "w")({"id": "d"})["schedules"] == []
+    assert shaped_with_children(DEPLOYMENTS, "w", OPEN)({"id": "d"})["schedules"] == []

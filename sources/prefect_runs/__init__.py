@@ -23,6 +23,7 @@ from .exceptions import (
 )
 from .known import Known, Version
 from .paging import Row
+from .privacy import Privacy, PrivacyRules
 from .progress import STATE_KEY, State, unfinished
 from .resources import resource
 from .rows import RunShape, Shape, StateShape, shaped_with_children
@@ -49,6 +50,7 @@ def prefect_runs(
     known: Known | None = None,
     selections: Mapping[str, Selection] | None = None,
     access: Access | None = None,
+    privacy: PrivacyRules = dlt.config.value,
 ) -> Sequence[DltResource]:
     """Flow runs, task runs, their state history, and what they belong to.
 
@@ -66,6 +68,7 @@ def prefect_runs(
         selections: by `flow_runs` and `task_runs`: runs to be read again instead of what changed; the watermark
             stays where it is. Select the resources of these runs and their states, and `tombstones`.
         access: that of the run of the source before, which then may read ahead while its rows are loaded.
+        privacy: what of the rows is dropped, hashed or alone kept, before dlt gets them.
 
     Returns:
         The resources named in `RESOURCES`, `tombstones` and `syncs`.
@@ -78,54 +81,63 @@ def prefect_runs(
     filters, settings = filters or RunFilters(), settings or ReadSettings()
     access = access or Access(credentials.connection(), settings)
     server = Server(access, workspace, filters, settings, known, selections)
+    rules = Privacy(privacy)
+
+    def progress(name: str) -> State:
+        kept = dlt.current.resource_state(name)
+        server.watch_privacy(rules, kept)
+        state: State = kept.setdefault(STATE_KEY, {})
+        return state
 
     def runs(name: str) -> DltResource:
-        shape = RunShape(TABLES[name], server.workspace)
+        shape = RunShape(TABLES[name], server.workspace, rules)
 
         def rows(updated: Any = CURSOR) -> Pages:
             # the reads apply the range themselves; dlt's incremental keeps the watermark and filters nothing
             updated.advance(None)
             with server.reading(name):
-                for page in server.capture(name).changed_rows(updated, _progress(name)):
-                    yield server.loaded(name, [shape(row) for row in page])
+                for page in server.capture(name).changed_rows(updated, progress(name), shape):
+                    yield server.loaded(name, page)
 
         return resource(rows, TABLES[name])
 
     def states(name: str, run_kind: str, run_column: str) -> DltResource:
-        shape = StateShape(TABLES[name], run_column, server.workspace)
+        shape = StateShape(TABLES[name], run_column, server.workspace, rules)
 
         def rows() -> Pages:
             # the runs that changed are then known, and not asked for a second time
             yield from server.others_read(run_kind)
             with server.reading(name):
-                for page in server.history(run_kind).changed_states(_progress(name)):
+                for page in server.history(run_kind).changed_states(progress(name)):
                     yield server.loaded(name, [shape(state, run_id) for run_id, state in page])
 
         return resource(rows, TABLES[name])
 
     def small(name: str) -> DltResource:
-        shape = shaped_with_children(TABLES[name], server.workspace)
+        shape = shaped_with_children(TABLES[name], server.workspace, rules)
 
         def rows() -> Pages:
             with server.reading(name):
-                for page in server.worth_loading(name, dimension(server.client, name), _progress(name)):
-                    yield server.loaded(name, [shape(row) for row in page])
+                pages = ([shape(row) for row in page] for page in dimension(server.client, name))
+                for page in server.worth_loading(name, pages, progress(name)):
+                    yield server.loaded(name, page)
 
         return resource(rows, TABLES[name])
 
     def counts(name: str, run_kind: str) -> DltResource:
-        shape = Shape(TABLES[name], server.workspace)
+        shape = Shape(TABLES[name], server.workspace, rules)
 
         def rows() -> Pages:
             with server.reading(name):
-                progress = _progress(name)
-                for page in server.worth_loading(name, server.hourly_counts(run_kind, progress), progress):
-                    yield server.loaded(name, [shape(row) for row in page])
+                state = progress(name)
+                pages = ([shape(row) for row in page] for page in server.hourly_counts(run_kind, state))
+                for page in server.worth_loading(name, pages, state):
+                    yield server.loaded(name, page)
 
         return resource(rows, TABLES[name])
 
     def tombstones() -> Pages:
-        shape = Shape(TABLES["tombstones"], server.workspace)
+        shape = Shape(TABLES["tombstones"], server.workspace, rules)
         yield from server.others_read("flow_runs", "task_runs", *DIMENSIONS)
         # an empty table where nothing is gone, so that it can be joined
         yield dlt.mark.materialize_table_schema()
@@ -134,7 +146,7 @@ def prefect_runs(
 
     def syncs() -> Pages:
         yield from server.others_read()
-        yield [Shape(TABLES["syncs"], server.workspace)(server.sync_row())]
+        yield [Shape(TABLES["syncs"], server.workspace, rules)(server.sync_row())]
 
     return [
         runs("flow_runs"),
@@ -149,11 +161,6 @@ def prefect_runs(
     ]
 
 
-def _progress(resource: str) -> State:
-    state: State = dlt.current.resource_state(resource).setdefault(STATE_KEY, {})
-    return state
-
-
 __all__ = [
     "RECORDS",
     "RESOURCES",
@@ -164,6 +171,7 @@ __all__ = [
     "NotFound",
     "PrefectCredentials",
     "PrefectRunsError",
+    "PrivacyRules",
     "ReadSettings",
     "RunFilters",
     "Selection",

@@ -7,7 +7,7 @@ it changed against the clock, or it is gone. The table in README.md says which r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -24,12 +24,11 @@ from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
 from .retention import Retention
-from .rows import is_torn, version
+from .rows import RunShape, is_torn, version
 from .run_reader import FAR_FUTURE, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
 from .snapshot import Snapshots
-from .tables import LINKS
 from .tally import Tally
 from .windows import Window
 
@@ -121,14 +120,17 @@ class ChangeCapture:
         self._selection = selection
         self._outcomes: dict[Plan, Outcome] = {}
 
-    def changed_rows(self, cursor: Cursor, state: State) -> Iterator[list[Row]]:
-        """Pages of the rows that are new or changed since the cursor's start value.
+    def changed_rows(self, cursor: Cursor, state: State, shape: RunShape) -> Iterator[list[Row]]:
+        """Pages of the rows that are new or changed since the cursor's start value, shaped.
 
         The watermark and `state` move only when the last page was taken: an error in between loses nothing.
         """
         plan = self._plan(cursor, state)
         outcome = Outcome()
-        yield from self._carry_out(plan, state, outcome)
+        are_new = self._are_new(plan)
+        for page in self._carry_out(plan, state, outcome):
+            rows = [shape(row) for row in page]
+            yield rows if are_new else self._with_links(rows, shape.links)
         self._outcomes[plan] = outcome
         self._finish(plan, outcome, cursor, state)
 
@@ -213,9 +215,7 @@ class ChangeCapture:
             self._watch_retention(plan.since, plan.ceiling)
             pages = chain(self._changes(plan, outcome, news), self._changes_by_event(plan, state, outcome, news))
             pages = chain(pages, self._missed(plan, outcome, news))
-        are_new = self._are_new(plan)
-        for rows in chain(pages, self._torn(plan, outcome, news)):
-            yield rows if are_new else self._with_links(rows)
+        yield from chain(pages, self._torn(plan, outcome, news))
 
     def _snapshot(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.window is not None
@@ -335,14 +335,13 @@ class ChangeCapture:
             return False
         return not self.known.has_runs(self.reader.kind.name, Window(plan.window.start, FAR_FUTURE))
 
-    def _with_links(self, rows: list[Row]) -> list[Row]:
-        """`rows`, with the links that the server nulled when it deleted what they led to."""
-        columns = LINKS.get(self.reader.kind.name, ())
+    def _with_links(self, rows: list[Row], columns: Collection[str]) -> list[Row]:
+        """Shaped `rows`, with the links in `columns` that the server nulled when it deleted what they led to."""
         unlinked = [row["id"] for row in rows if any(row.get(column) is None for column in columns)]
         if not self.known or not unlinked:
             return rows
         links = self.known.links(self.reader.kind.name, unlinked)
-        return [{**row, **_nulls_filled(row, links[row["id"]])} if row["id"] in links else row for row in rows]
+        return [{**row, **_nulls_filled(row, links.get(row["id"], {}), columns)} for row in rows]
 
     def _watch_retention(self, since: datetime, ceiling: datetime) -> None:
         if ceiling - since < LATE:
@@ -375,8 +374,8 @@ class ChangeCapture:
             self._tally.gap(gap)
 
 
-def _nulls_filled(row: Row, links: Mapping[str, str]) -> Row:
-    return {column: value for column, value in links.items() if row.get(column) is None}
+def _nulls_filled(row: Row, links: Mapping[str, str], columns: Collection[str]) -> Row:
+    return {column: value for column, value in links.items() if column in columns and row.get(column) is None}
 
 
 def _sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False, torn_too: bool = False) -> list[Row]:

@@ -22,7 +22,15 @@ from requests.utils import get_netrc_auth
 
 from .clock import from_http_date, server_time
 from .credentials import Connection
-from .exceptions import AccessRefused, ConfigurationError, NotFound, ServerFailed, ServerUnavailable, UnexpectedReply
+from .exceptions import (
+    AccessRefused,
+    ConfigurationError,
+    NotFound,
+    ServerFailed,
+    ServerUnavailable,
+    UnexpectedReply,
+    described,
+)
 from .pace import Pace
 from .paging import Body, Page, Row
 
@@ -32,6 +40,8 @@ RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 NO_REDIRECT: dict[str, Any] = {"allow_redirects": False}
 # the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
 ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
+
+PAGE_TITLE = re.compile(r"<title[^>]*>([^<]+)</title>", re.IGNORECASE)
 
 
 class CountingAdapter(HTTPAdapter):
@@ -144,10 +154,10 @@ class PrefectClient:
             UnexpectedReply: it is something else.
         """
         if not isinstance(reply, list) or not all(isinstance(row, dict) for row in reply):
-            raise UnexpectedReply(f"{asked} answered {_excerpt(json.dumps(reply))} where a list of rows was due")
+            raise UnexpectedReply(f"{asked} answered {described(reply)} where a list of rows was due")
         for row in reply:
             if not isinstance(row.get("id"), str):
-                raise UnexpectedReply(f"{asked} answered a row without an id: {_excerpt(json.dumps(row))}")
+                raise UnexpectedReply(f"{asked} answered a row without an id: {described(row)}")
         return reply
 
     def version(self) -> str | None:
@@ -266,7 +276,7 @@ class PrefectClient:
             )
         if "html" in response.headers.get("Content-Type", ""):
             raise ConfigurationError(
-                f"{asked} answered {status} with a page of HTML where JSON was due: {_excerpt(response.text)}. "
+                f"{asked} answered {status} with a page of HTML where JSON was due{_title(response.text)}. "
                 "This is a login page or a user interface; set the URL of the API, which ends in /api "
                 "(on Cloud in /api/accounts/…/workspaces/…), and check what stands in front of the server."
             )
@@ -278,8 +288,8 @@ class PrefectClient:
             return vars(response)["parsed"] if "parsed" in vars(response) else json.loads(response.content)
         except ValueError as error:
             raise UnexpectedReply(
-                f"{asked} answered {status} with {len(response.content)} bytes that are no JSON ({error}): "
-                f"{_excerpt(response.text)}. Nothing of this sync's read was kept; try again."
+                f"{asked} answered {status} with {len(response.content)} bytes that are no JSON ({error}). "
+                "Nothing of this sync's read was kept; try again."
             ) from None
 
     def _credentials_hint(self) -> str:
@@ -303,6 +313,12 @@ def _no_json(response: Response | None, error: BaseException | None) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _title(page: str) -> str:
+    # no more of it: what is taken for a page may be rows that something gave a wrong type
+    found = PAGE_TITLE.search(page)
+    return f": {_excerpt(found[1])}" if found else ""
 
 
 def _excerpt(body: str) -> str:

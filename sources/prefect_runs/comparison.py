@@ -8,19 +8,20 @@ from typing import Any
 
 from .clock import as_utc
 from .paging import Row
+from .privacy import Privacy
 from .rows import RunShape
 from .tables import LINKS, Column, Table
 
 
 class Comparison:
-    """Tells which columns of a run differ. Links that the server nulled are none of them.
+    """Tells which columns of a run differ, as privacy rules leave them. Links that the server nulled are none of them.
 
     A row of the warehouse has its columns, `tags` (a list of texts) and `state_details` (a list of rows).
     """
 
-    def __init__(self, table: Table, workspace: str) -> None:
+    def __init__(self, table: Table, workspace: str, privacy: Privacy) -> None:
         self._table = table
-        self._shape = RunShape(table, workspace)
+        self._shape = RunShape(table, workspace, privacy)
         self._details = table.children["state_details"]
         self._links = LINKS.get(table.name, ())
 

@@ -14,7 +14,7 @@ from typing import Any
 from .chains import StateEvent, state_event
 from .client import PrefectClient
 from .clock import MICROSECOND, parse, text
-from .exceptions import ServerUnavailable, UnexpectedReply
+from .exceptions import ServerUnavailable, UnexpectedReply, described
 from .paging import Row, check_inside
 from .windows import Window
 
@@ -112,7 +112,7 @@ class EventFeed:
             filter_["resource"] = {"id": self._resources}
         reply = self._client.post("/events/filter", {"filter": filter_})
         if not isinstance(reply, dict) or not {"events", "total", "next_page"} <= reply.keys():
-            raise UnexpectedReply(f"POST /events/filter answered {str(reply)[:200]} where a page of events was due")
+            raise UnexpectedReply(f"POST /events/filter answered {described(reply)} where a page of events was due")
         return reply
 
     def _events(self, reply: dict[str, Any]) -> list[Row]:

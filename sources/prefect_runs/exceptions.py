@@ -48,3 +48,9 @@ class WarehouseBusy(TemporaryError):
 
 class UnexpectedReply(PrefectRunsError):
     """The reply is not what a Prefect 3 server answers: HTML, cut JSON, a field of another type."""
+
+
+def described(value: object) -> str:
+    """What a value of a reply is, without what it says: that may be what nobody is to see."""
+    size = f" of {len(value)}" if isinstance(value, str | list | dict) else ""
+    return f"a {type(value).__name__}{size}"

@@ -10,7 +10,7 @@ from itertools import chain
 
 from .client import PrefectClient
 from .clock import parse, text
-from .exceptions import ServerFailed, UnexpectedReply
+from .exceptions import ServerFailed, UnexpectedReply, described
 from .filters import body, wanted_state_types
 from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
@@ -162,7 +162,7 @@ class RunReader:
         }
         reply = self.client.post(path, asked)
         if not isinstance(reply, list) or not all(isinstance(item, dict) and "states" in item for item in reply):
-            raise UnexpectedReply(f"POST {path} answered {str(reply)[:200]} where intervals with states were due")
+            raise UnexpectedReply(f"POST {path} answered {described(reply)} where intervals with states were due")
         return reply
 
     @cached_property

@@ -21,7 +21,8 @@ from .history_counts import history_counts, history_window
 from .known import Known
 from .lost_runs import LostTaskRuns
 from .paging import Row
-from .progress import State
+from .privacy import Privacy
+from .progress import STATE_KEY, State
 from .read_ahead import batches
 from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
@@ -142,6 +143,16 @@ class Server:
         window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
         yield from history_counts(reader, window)
         state.update(scope=self._scope, until=text(self.ceiling))
+
+    def watch_privacy(self, privacy: Privacy, state: State) -> None:
+        """Warn of rows that were loaded under other rules; `state` remembers those of a resource's first load."""
+        if STATE_KEY not in state and privacy.fingerprint:
+            state["privacy"] = privacy.fingerprint
+        if state.get("privacy") != privacy.fingerprint:
+            self.tally.warn(
+                "privacy rules were changed, and rows that were loaded before are as the old ones left them: "
+                "prefect-runs sync --full reads them again"
+            )
 
     def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
         """`pages` of a small table, or nothing where the command loaded the same ones before."""

@@ -36,6 +36,20 @@ class Table:
     """Column that is true in rows that take the row of their key away."""
     leads_to: dict[str, str] = field(default_factory=dict)
     """Column with the id of a row of another table → that table."""
+    relied_on: tuple[str, ...] = ()
+    """Columns that syncs and verify read back, besides the key and `updated`."""
+
+    def why_needed(self, column: Column) -> str | None:
+        """Why a column can be neither left out nor hashed; None where it can."""
+        if column.name in self.key or not column.nullable:
+            return "it tells rows apart"
+        if column.name in self.leads_to:
+            return f"it leads to rows of {self.leads_to[column.name]}"
+        if column.name == "updated" and self.key:
+            return "it tells which copy of a row is the newest"
+        if column.name == self.removed_where:
+            return "it takes rows away"
+        return "syncs and verify go by it" if column.name in self.relied_on else None
 
     def hints(self) -> dict[str, dict[str, Any]]:
         """dlt's column hints: name → schema of the column."""
@@ -91,7 +105,7 @@ def _tags(owner: str) -> Table:
 
 def _state_details(owner: str, what: str) -> Table:
     description = f"Details of {what}, where they say more than the run's own ids."
-    return Table(f"{owner}__state_details", description, STATE_DETAILS, ())
+    return Table(f"{owner}__state_details", description, STATE_DETAILS, (), relied_on=("state_id",))
 
 
 # links of runs that the server nulls when it deletes what they lead to: the first value is kept
@@ -104,6 +118,8 @@ RUN_STATE = _columns(
     ("state_timestamp", "timestamp", "When the present state was entered."),
     ("state_message", "text", "Message of the present state."),
 )
+
+RUN_RELIED_ON = ("state_id", "state_type", "state_name", "state_timestamp", "expected_start_time", "end_time")
 
 RUN_TIMES = _columns(
     ("run_count", "bigint", "Times the run entered RUNNING, resumes included."),
@@ -157,6 +173,7 @@ FLOW_RUNS = Table(
         "work_queue_id": "work_queues",
         "parent_task_run_id": "task_runs",
     },
+    relied_on=RUN_RELIED_ON,
 )
 
 TASK_RUNS = Table(
@@ -186,6 +203,7 @@ TASK_RUNS = Table(
     ("id",),
     {"tags": _tags("task_runs"), "state_details": _state_details("task_runs", "the present state")},
     leads_to={"flow_run_id": "flow_runs"},
+    relied_on=RUN_RELIED_ON,
 )
 
 
@@ -209,6 +227,7 @@ def _states(run: str) -> Table:
         ("id",),
         {"state_details": _state_details(name, "the state")},
         leads_to={f"{run}_run_id": f"{run}_runs"},
+        relied_on=("type", "name", "timestamp", "sequence"),
     )
 
 
@@ -466,6 +485,16 @@ TABLES = {
 
 # with the tables that dlt makes of lists
 ALL_TABLES = {**TABLES, **{child.name: child for table in TABLES.values() for child in table.children.values()}}
+
+# what a run's row tells of its present state, under the names of the state's own table: the same values
+OF_THE_STATE = {
+    (f"{run}_runs{child}", ours): (f"{run}_run_states{child}", theirs)
+    for run in ("flow", "task")
+    for child, ours, theirs in (
+        ("", "state_message", "message"),
+        *(("__state_details", column.name, column.name) for column in STATE_DETAILS),
+    )
+}
 
 # loaded beside the resources that are asked for: what became of runs, and what syncs and verifications did
 RECORDS = ("tombstones", "syncs", "verifications")
