@@ -52,6 +52,11 @@ TARGETS = (
     Target("duckdb", "DuckDB"),
     Target("postgresql", "PostgreSQL"),
     Target("sqlite", "SQLite, through SQLAlchemy"),
+    Target(
+        "ducklake",
+        "DuckLake, catalogue in PostgreSQL",
+        ("duckdb-extensions", "duckdb-extension-ducklake", "duckdb-extension-postgres-scanner"),
+    ),
 )
 
 
