@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test browser matrix compatibility bench bench-models docs soak release clean
+.PHONY: demo test browser matrix destinations compatibility bench bench-models docs soak release clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ test: $(VENV)/ready browser
 
 matrix: $(VENV)/ready
 	$(BIN)/python benchmarks/matrix.py
+
+destinations: $(VENV)/ready
+	$(BIN)/python benchmarks/destinations.py
 
 # the wheel on each Python that is promised, with the lowest and the newest dependencies
 compatibility: $(VENV)/ready

@@ -23,13 +23,13 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from matrix import ROOT, written
+from outcome import ROOT, Place
 from prefect_api import PrefectApi
 
 from prefect_runs_pipelines.environments import environment_python
 from prefect_runs_pipelines.local_server import DEFAULT_VERSION, local_server
 
-PAGE = ROOT / "docs" / "compatibility.md"
+PLACE = Place(ROOT / "docs" / "compatibility.md", "make compatibility")
 PYTHONS = ("3.11", "3.12", "3.13")
 # how the wheel's dependencies are chosen, as uv calls it → as a person does
 DEPENDENCIES = {"lowest-direct": "lowest allowed", "highest": "newest"}
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         api.close()
     print(f"\n{table(results)}")
     if only is None:
-        PAGE.write_text(written(PAGE.read_text(), table(results), "compatibility"))
+        PLACE.write(table(results))
     return 1 if any(result.failure for result in results) else 0
 
 

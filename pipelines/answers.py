@@ -11,16 +11,12 @@ from sqlglot import exp
 from prefect_runs.tables import ALL_TABLES
 
 from .failures import patiently
-from .models import WRITTEN_IN, Model, models
+from .models import WRITTEN_IN, Model, check_destination, models
 from .models.catalogue import empty_table
 from .target import Target
+from .warehouse import dialect_of
 
 Place = Callable[[str], exp.Table | exp.Query]
-
-
-def dialect_of(client: SqlClientBase[Any]) -> str:
-    """sqlglot's name of a destination's SQL."""
-    return str(client.capabilities.sqlglot_dialect or WRITTEN_IN)
 
 
 def placed_tables(client: SqlClientBase[Any], missing: Collection[str]) -> Place:
@@ -41,6 +37,8 @@ class Answers:
         self._target = target
         self._models = models()
         self._missing = target.warehouse.missing(ALL_TABLES)
+        with target.pipeline.sql_client() as client:
+            check_destination(dialect_of(client))
 
     def ask(self, sql: str) -> list[dict[str, Any]]:
         """The rows that `sql`, which has no WITH, gives by column name; the models that it names are put before it."""

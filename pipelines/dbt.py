@@ -19,12 +19,13 @@ from dlt.helpers.dbt.runner import DBTPackageRunner, create_runner
 
 from prefect_runs import ConfigurationError
 
-from .answers import dialect_of
 from .dbt_package import write_package
 from .environments import environment_python
 from .failures import explained
+from .models import check_destination
 from .options import SyncOptions
 from .target import Target
+from .warehouse import dialect_of
 
 # dbt tells its maker of every run, unless it is asked not to
 STATISTICS = "DBT_SEND_ANONYMOUS_USAGE_STATS"
@@ -81,6 +82,7 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         with target.pipeline.sql_client() as client:
             # as it is called there: dlt makes my_data of My-Data
             dataset, dialect = client.dataset_name, dialect_of(client)
+        check_destination(dialect)
         package = Path(target.pipeline.working_dir) / "dbt"
         write_package(package, dialect)
         kind = configuration.destination_type
