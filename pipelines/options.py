@@ -54,4 +54,8 @@ class SyncOptions:
             raise ConfigurationError(
                 "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"
             )
+        if self.destination == "filesystem":
+            from .lake import Lake
+
+            return Lake(destination_name="filesystem")
         return self.destination
