@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test browser matrix bench bench-models docs soak clean
+.PHONY: demo test browser matrix destinations bench bench-models docs soak clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ test: $(VENV)/ready browser
 
 matrix: $(VENV)/ready
 	$(BIN)/python benchmarks/matrix.py
+
+destinations: $(VENV)/ready
+	$(BIN)/python benchmarks/destinations.py
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py --write-docs

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import subprocess
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+from outcome import ROOT, Notes, Outcome, Place, outcome_of
+
 SOAK = Path(__file__).with_name("soak.py")
 SOAK_MINUTES = "1"
-# processes that run tests, each with a server of its own: much of their time is waiting
-WORKERS = "2"
 
 # those that a server's version or database can make fail
 TESTS = ("tests/test_changes.py", "tests/test_real_flows.py")
 
-BEGIN, END = "<!-- made by make matrix -->\n", "<!-- end of what make matrix made -->\n"
+PLACE = Place(ROOT / "README.md", "make matrix")
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
@@ -52,32 +46,18 @@ class Result:
     """What came out on one server. `soaked` is None where no soak was run."""
 
     target: Target
-    passed: int = 0
-    failed: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why tests were skipped, and which fail as they are known to, with how many of each."""
+    tests: Outcome
     soaked: bool | None = None
 
     @property
     def good(self) -> bool:
-        return self.passed > 0 and not self.failed and self.soaked is not False
+        return self.tests.good and self.soaked is not False
 
 
 def run(target: Target) -> Result:
     """Run the tests, then a short soak, on one server; their output goes to the terminal."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        environment = {
-            **os.environ,
-            "PREFECT_RUNS_TEST_SERVER": target.version,
-            "PREFECT_RUNS_TEST_DATABASE": target.database,
-        }
-        command = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, f"--junitxml={report}", *TESTS]
-        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        result = counted(target, report)
-    if code and not result.failed:
-        # the run itself broke, which no test case tells
-        result.failed = 1
+    chosen = {"PREFECT_RUNS_TEST_SERVER": target.version, "PREFECT_RUNS_TEST_DATABASE": target.database}
+    result = Result(target, outcome_of(TESTS, chosen))
     # what else is run for every server has its place here
     if SOAK.exists():
         soak = ["--minutes", SOAK_MINUTES, "--server", target.version, "--database", target.database]
@@ -85,48 +65,22 @@ def run(target: Target) -> Result:
     return result
 
 
-def counted(target: Target, report: Path) -> Result:
-    """The result that pytest's XML report tells; nothing passed where there is none."""
-    result = Result(target)
-    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
-        skipped = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            result.failed += 1
-        elif skipped is None:
-            result.passed += 1
-        elif skipped.get("type") == "pytest.xfail":
-            result.reasons[f"known to fail: {skipped.get('message')}"] += 1
-        else:
-            result.reasons[str(skipped.get("message"))] += 1
-    return result
-
-
 def table(results: Sequence[Result]) -> str:
     """The results as Markdown."""
     lines = ["| server | database | Python | passed | failed | not run or known to fail | soak |", "|" + "---|" * 7]
-    notes: dict[str, int] = {}
+    notes = Notes()
     for result in results:
-        marks = [f"{count} [{notes.setdefault(why, len(notes) + 1)}]" for why, count in sorted(result.reasons.items())]
         cells = [
             result.target.version,
             DATABASES[result.target.database],
             ".".join(platform.python_version_tuple()[:2]),
-            str(result.passed),
-            str(result.failed),
-            ", ".join(marks) or "0",
+            str(result.tests.passed),
+            str(result.tests.failed),
+            notes.marks(result.tests),
             {None: "not run", True: "whole", False: "failed"}[result.soaked],
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *(f"\n[{number}] {why}" for why, number in notes.items())]) + "\n"
-
-
-def written(text: str, made: str) -> str:
-    """`text` with `made` between its markers, in place of what was there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the markers {BEGIN.strip()} and {END.strip()} are not in the text")
-    return f"{before}{begin}\n{made}\n{end}{after}"
+    return "\n".join([*lines, *notes.lines()]) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.append(run(target))
     print(f"\n{table(results)}")
     if only is None:
-        README.write_text(written(README.read_text(), table(results)))
+        PLACE.write(table(results))
     return 0 if all(result.good for result in results) else 1
 
 

@@ -39,6 +39,7 @@ from soak_changes import Changes, LoggedApi
 from soak_findings import FINDING, Findings, Left
 from soak_syncs import Syncs
 from soundness import unsound
+from warehouses import DuckdbFile
 
 from prefect_runs.clock import as_utc
 from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer
@@ -269,18 +270,19 @@ class _Soak:
     def _compare(self) -> None:
         """Compare after the sync alone; then verify and repair, and compare again."""
         database = self.syncs.database
+        warehouse = DuckdbFile(database.parent, database.name)
         ahead = _ceiling(database) + HORIZON
         self.tell("reading everything from the server")
         fingerprint = _fingerprint(self.api)
         server = server_rows(self.api, EVER, ahead)
         findings = Findings(server, database, self.changes.made)
-        self.report.left = findings.left(findings.without_earlier_lives(compared(server, database, ahead)))
+        self.report.left = findings.left(findings.without_earlier_lives(compared(server, warehouse, ahead)))
         self.tell(f"left by the last sync: {_listed(self.report.left_by_kind) or 'nothing'}")
         (self.report.folder / "left.txt").write_text("\n".join(map(str, self.report.left)))
         self._verify("--sweep", "--repair", "--json")
-        self.report.differences = findings.without_earlier_lives(compared(server, database, ahead))
+        self.report.differences = findings.without_earlier_lives(compared(server, warehouse, ahead))
         self._verify()
-        self.report.problems += unsound(database)
+        self.report.problems += unsound(warehouse)
         self.report.rows = {table: len(rows) for table, rows in server.items()}
         self.report.problems += self._tombstones(server, database, ahead)
         if _fingerprint(self.api) != fingerprint:

@@ -25,6 +25,8 @@ def environments_dir() -> Path:
 def environment_python(label: str, pins: str, *requirements: str) -> Path:
     """The Python of an environment that holds `requirements` with the versions of ``servers/<pins>.txt``.
 
+    `pins` may be a path, without its ending, to a file elsewhere.
+
     It is made on the first call (about a minute). Other pins are another environment. A killed install leaves none
     behind that looks whole, and two processes that want the same one make it once.
     """

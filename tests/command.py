@@ -29,9 +29,10 @@ def run_command(copy: Copy, *arguments: str) -> subprocess.CompletedProcess[str]
         "HOME": str(copy.folder),
         # other tests share the server
         "SOURCES__PREFECT_RUNS__FILTERS__START_DATE": copy.since.isoformat(),
+        **copy.warehouse.environment,
     }
     command = [Path(sys.executable).parent / "prefect-runs", *arguments]
-    place = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.database)]
+    place = ["--api-url", copy.url, "--workspace", "test", *copy.warehouse.arguments]
     return subprocess.run(
         [*command, *place], env=environment, cwd=copy.folder, capture_output=True, text=True, check=False
     )
@@ -50,7 +51,7 @@ class Command:
 
     def start(self, url: str | None = None, **options: Any) -> subprocess.Popen[str]:
         """A sync that has just begun; `options` go to the process."""
-        arguments = ["--database", str(self.copy.database), "--workspace", "test"]
+        arguments = [*self.copy.warehouse.arguments, "--workspace", "test"]
         arguments += ["--api-url", url or self.copy.url, "--start-date", self.copy.since.isoformat()]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment = {
@@ -62,6 +63,7 @@ class Command:
             "RUNTIME__REQUEST_BACKOFF_FACTOR": "0.01",
             "RUNTIME__REQUEST_TIMEOUT": "10",
             "SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES": str(SHORT_LOOKBACK_SECONDS / 60),
+            **self.copy.warehouse.environment,
             **self.environment,
         }
         return subprocess.Popen(

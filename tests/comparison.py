@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 from prefect_api import PrefectApi, Row
+from warehouses import Warehouse
 
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import TABLES, Column, Table
@@ -40,9 +40,9 @@ ServerRows = dict[str, list[Row]]
 """Table → its rows as the server has them: runs, and states with the id of their run."""
 
 
-def differences(api: PrefectApi, database: Path, since: datetime) -> list[str]:
+def differences(api: PrefectApi, warehouse: Warehouse, since: datetime) -> list[str]:
     """What differs between the server and the warehouse, in words; empty when nothing does."""
-    return [str(difference) for difference in compared(server_rows(api, since), database)]
+    return [str(difference) for difference in compared(server_rows(api, since), warehouse)]
 
 
 def server_rows(api: PrefectApi, since: datetime = EVER, ahead: datetime = NEVER) -> ServerRows:
@@ -55,16 +55,16 @@ def server_rows(api: PrefectApi, since: datetime = EVER, ahead: datetime = NEVER
     return found
 
 
-def compared(server: ServerRows, database: Path, ahead: datetime = NEVER) -> list[Difference]:
+def compared(server: ServerRows, warehouse: Warehouse, ahead: datetime = NEVER) -> list[Difference]:
     """What differs between the server's rows and the warehouse's; runs with a tombstone are to be gone there.
 
     Runs of the warehouse that wait for a time from `ahead` on are left out: syncs do not follow those.
     """
     found: list[Difference] = []
-    with duckdb.connect(str(database), read_only=True) as warehouse:
+    with warehouse.reading() as rows:
         for kind, states in STATES_OF.items():
-            loaded = _loaded(warehouse, TABLES[kind], found)
-            reasons = {row["id"]: row["reason"] for row in _rows(warehouse, "tombstones") if row["resource"] == kind}
+            loaded = _loaded(rows, TABLES[kind], found)
+            reasons = {row["id"]: row["reason"] for row in _rows(rows, "tombstones") if row["resource"] == kind}
             gone = reasons.keys()
             # a run that is known from events alone never had a row
             with_row = {id_ for id_, reason in reasons.items() if reason != "events_only"}
@@ -75,7 +75,7 @@ def compared(server: ServerRows, database: Path, ahead: datetime = NEVER) -> lis
             on_server = {row["id"]: row for row in server[kind]}
             live = {id_: _as_linked(row, on_server.get(id_, {})) for id_, row in loaded.items() if id_ not in out}
             found += _compare(kind, server[kind], live)
-            loaded_states = _loaded(warehouse, TABLES[states], found)
+            loaded_states = _loaded(rows, TABLES[states], found)
             live_states = {id_: row for id_, row in loaded_states.items() if row[_run_column(kind)] not in out}
             found += _compare(states, server[states], live_states)
     return found
@@ -215,7 +215,7 @@ def _exists(warehouse: duckdb.DuckDBPyConnection, table: str) -> bool:
     return bool((warehouse.execute(sql, [table]).fetchone() or (0,))[0])
 
 
-def column_values(database: Path, sql: str) -> list[Any]:
+def column_values(warehouse: Warehouse, sql: str) -> list[Any]:
     """The first column of what `sql` gives."""
-    with duckdb.connect(str(database), read_only=True) as warehouse:
-        return [row[0] for row in warehouse.execute(sql).fetchall()]
+    with warehouse.reading() as rows:
+        return [row[0] for row in rows.execute(sql).fetchall()]

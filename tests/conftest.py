@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import work_units
 from comparison import column_values, differences
 from fault_proxy import FaultProxy
 from prefect_api import PrefectApi, now, seconds
+from warehouses import CHOSEN, WAREHOUSES, Warehouse
 
 from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer, local_server
 from prefect_runs_pipelines.options import SyncOptions
@@ -50,18 +52,26 @@ class Copy:
     url: str
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    destination: str = CHOSEN
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """Where to; another copy in the same folder has the same."""
+        return WAREHOUSES[self.destination](self.folder)
 
     @property
     def database(self) -> Path:
-        return self.folder / "copy.duckdb"
+        """The DuckDB file, in tests of that destination."""
+        return Path(self.warehouse.options["database"])
 
     def sync_options(self, **options: Any) -> SyncOptions:
         """What every command on this copy is told."""
-        given = {"start_date": self.since.isoformat(), **self.options, **options}
+        # dlt reads it whenever it makes a pipeline, and the copy used last may have been another
+        os.environ.update(self.warehouse.environment)
+        given = {"start_date": self.since.isoformat(), **self.warehouse.options, **self.options, **options}
         return SyncOptions(
             api_url=self.url,
             workspace="test",
-            database=str(self.database),
             pipelines_dir=str(self.folder / "pipelines"),
             settings=self.settings,
             **given,
@@ -77,7 +87,7 @@ class Copy:
 
     def assert_true(self) -> None:
         """Every loaded column of every run and every state equals what the server answers."""
-        assert differences(self.api, self.database, self.since) == []
+        assert differences(self.api, self.warehouse, self.since) == []
 
     def sync_and_compare(self) -> SyncReport:
         """Sync once, then compare everything."""
@@ -90,13 +100,17 @@ class Copy:
         time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
         self.sync()
 
+    def change(self, *statements: str) -> None:
+        """Change the warehouse by hand."""
+        self.warehouse.change(*statements)
+
     def values(self, sql: str) -> list[Any]:
         """The first column of what `sql` gives."""
-        return column_values(self.database, sql)
+        return column_values(self.warehouse, sql)
 
 
 def pytest_report_header() -> str:
-    return f"server: Prefect {VERSION} on {DATABASE}"
+    return f"server: Prefect {VERSION} on {DATABASE}; destination: {CHOSEN}"
 
 
 def server_before(version: str) -> bool:

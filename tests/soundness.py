@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-import duckdb
 from comparison import select
+from warehouses import Warehouse
 
 from prefect_runs.tables import TABLES
 
 HISTORY_KEY = (*TABLES["flow_run_history"].key, "state_type", "state_name")
 
 
-def unsound(database: Path) -> list[str]:
+def unsound(warehouse: Warehouse) -> list[str]:
     """Duplicate keys, children without parents and loads without an end, in all tables of the dataset."""
-    with duckdb.connect(str(database), read_only=True) as warehouse:
+    with warehouse.reading() as dataset:
         columns: dict[str, list[str]] = {}
         sql = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'prefect'"
-        for row in select(warehouse, sql):
+        for row in select(dataset, sql):
             columns.setdefault(row["table_name"], []).append(row["column_name"])
         questions = [question for table, names in columns.items() for question in _questions(table, names)]
-        return [f"{what}: {rows}" for what, sql in questions if (rows := warehouse.execute(sql).fetchall())]
+        return [f"{what}: {rows}" for what, sql in questions if (rows := dataset.execute(sql).fetchall())]
 
 
 def _questions(table: str, columns: list[str]) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ from fault_proxy import (
     unauthorized,
 )
 from prefect_api import PrefectApi, now, seconds
+from warehouses import DuckdbFile
 
 from prefect_runs import (
     AccessRefused,
@@ -396,7 +397,7 @@ class TestProtectedServer:
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", AUTH)
         report = synced(protected.url, tmp_path, since)
         assert report.new["flow_runs"] == report.new["task_runs"] == 2
-        assert differences(api, tmp_path / "copy.duckdb", since) == []
+        assert differences(api, DuckdbFile(tmp_path), since) == []
         api.close()
 
     @pytest.mark.parametrize("auth", ["admin:wrong", None])

@@ -117,7 +117,7 @@ class TestManyFaultsAtRandom:
         print(f"{ended}, {hit.total()} of {len(proxy.requests)} requests: {hit}")
         proxy.clear()
         copy.sync_and_compare()
-        assert unsound(copy.database) == []
+        assert unsound(copy.warehouse) == []
         assert hit.total() > 30
         assert len(hit) > 8
 
@@ -363,7 +363,7 @@ class TestTwoSyncsAtOnce:
 
     def assert_sound(self, command: Command) -> None:
         command.works()
-        assert unsound(command.copy.database) == []
+        assert unsound(command.copy.warehouse) == []
 
     def test_the_second_is_refused(self, command: Command, proxy: FaultProxy) -> None:
         first = self.held(command, proxy, 60)

@@ -56,9 +56,9 @@ class Syncs:
         """A sync that has just begun."""
         options = ["--api-url", self.copy.url, "--workspace", "test", "--start-date", self.copy.since.isoformat()]
         return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "sync", "--database", str(self.copy.database), *options],
+            [sys.executable, "-c", COMMAND, "sync", *self.copy.warehouse.arguments, *options],
             cwd=self.copy.folder,
-            env={**self._environment, **environment},
+            env={**self._environment, **self.copy.warehouse.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -96,7 +96,7 @@ class Syncs:
     def assert_sound(self) -> None:
         """Everything is there, nothing twice, no child without its parent, and dlt has nothing left to load."""
         self.copy.assert_true()
-        assert unsound(self.copy.database) == []
+        assert unsound(self.copy.warehouse) == []
         working = self.copy.folder / "dlt" / "pipelines"
         packages = [*working.glob("*/normalize/extracted/*"), *working.glob("*/load/normalized/*")]
         assert [path for path in packages if path.is_dir()] == []

@@ -1,4 +1,4 @@
-"""The version matrix: what it makes of pytest's report, and what it writes."""
+"""The matrices of servers and destinations: what they make of pytest's report, and what they write."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import destinations
 import matrix
+import outcome
 import pytest
+from warehouses import WAREHOUSES
 
 TARGET = matrix.Target("3.8.8", "sqlite")
 
@@ -33,31 +36,41 @@ def test_every_outcome_of_a_run_is_counted(tmp_path: Path) -> None:
     suite.write_text(SUITE)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", str(suite)]
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
-    result = matrix.counted(TARGET, report)
+    result = outcome.counted(report)
     assert (result.passed, result.failed) == (2, 2)
     assert result.reasons == {"not in 3.0": 1, "known to fail: a limit": 1}
     assert not result.good
 
 
 def test_a_run_without_a_report_is_not_good(tmp_path: Path) -> None:
-    assert not matrix.counted(TARGET, tmp_path / "report.xml").good
+    assert not outcome.counted(tmp_path / "report.xml").good
 
 
 def test_what_was_between_the_markers_is_replaced_and_nothing_else() -> None:
-    text = f"before\n{matrix.BEGIN}\nold\n\n{matrix.END}after\n"
-    made = matrix.table([matrix.Result(TARGET, passed=3, soaked=True)])
+    place = matrix.PLACE
+    text = f"before\n{place.begin}\nold\n\n{place.end}after\n"
+    made = matrix.table([matrix.Result(TARGET, outcome.Outcome(passed=3), soaked=True)])
     assert "| 3.8.8 | SQLite |" in made
-    assert matrix.written(text, made) == f"before\n{matrix.BEGIN}\n{made}\n{matrix.END}after\n"
-    assert matrix.written(matrix.written(text, made), made) == matrix.written(text, made)
+    assert place.written(text, made) == f"before\n{place.begin}\n{made}\n{place.end}after\n"
+    assert place.written(place.written(text, made), made) == place.written(text, made)
     with pytest.raises(ValueError, match="markers"):
-        matrix.written("no markers", made)
+        place.written("no markers", made)
+
+
+def in_place(place: outcome.Place) -> list[list[str]]:
+    """The rows of the table that a command wrote; none in a clone in which it has not run yet."""
+    page = place.page.read_text()
+    # it fails where the markers are not
+    assert place.written(page, "") != page
+    table = page.partition(place.begin)[2].partition(place.end)[0]
+    return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
 
 
 def test_table_of_the_readme_has_every_server() -> None:
-    readme = matrix.README.read_text()
-    # it fails where the markers are not
-    assert matrix.written(readme, "") != readme
-    table = readme.partition(matrix.BEGIN)[2].partition(matrix.END)[0]
-    servers = [tuple(line.strip("| ").split(" | ")[:2]) for line in table.splitlines() if line.startswith("| 3.")]
-    # none in a clone in which `make matrix` has not run yet
+    servers = [tuple(row[:2]) for row in in_place(matrix.PLACE)]
     assert servers in ([], [(target.version, matrix.DATABASES[target.database]) for target in matrix.TARGETS])
+
+
+def test_table_of_destinations_has_every_one_that_tests_can_run_on() -> None:
+    assert [target.name for target in destinations.TARGETS] == list(WAREHOUSES)
+    assert [row[0] for row in in_place(destinations.PLACE)] in ([], [target.title for target in destinations.TARGETS])

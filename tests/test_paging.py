@@ -93,7 +93,7 @@ def true_but_for(copy: Copy, deleted: set[str]) -> list[str]:
     forgotten = [f"{id_} is not on the server" for id_ in kept]
     return [
         what
-        for what in differences(copy.api, copy.database, copy.since)
+        for what in differences(copy.api, copy.warehouse, copy.since)
         if not any(what.endswith(ending) for ending in forgotten)
     ]
 

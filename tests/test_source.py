@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-import duckdb
 import pytest
 from comparison import column_values, differences
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from fault_proxy import FaultProxy, replace_json, status
 from prefect_api import PrefectApi, Row, now, scheduled, seconds
+from warehouses import DuckdbFile
 
 from prefect_runs import RESOURCES, prefect_runs, unfinished
 from prefect_runs.tables import ALL_TABLES, TABLES
@@ -46,15 +46,15 @@ class Own:
     settings: dict[str, Any] = field(default_factory=lambda: {"lookback_minutes": SHORT_LOOKBACK_SECONDS / 60})
 
     @property
-    def database(self) -> Path:
-        return self.folder / "own.duckdb"
+    def warehouse(self) -> DuckdbFile:
+        return DuckdbFile(self.folder, "own.duckdb")
 
     @property
     def pipeline(self) -> dlt.Pipeline:
         # a new object each time, as in a new process
         return dlt.pipeline(
             "own",
-            destination=dlt.destinations.duckdb(str(self.database)),
+            destination=dlt.destinations.duckdb(str(self.warehouse.file)),
             dataset_name="prefect",
             pipelines_dir=str(self.folder / "pipelines"),
         )
@@ -75,7 +75,7 @@ class Own:
         return pipeline
 
     def values(self, sql: str) -> list[Any]:
-        return column_values(self.database, sql)
+        return column_values(self.warehouse, sql)
 
     def ids(self, table: str) -> list[str]:
         """Ids of the loaded rows, each as often as it is there."""
@@ -88,7 +88,7 @@ class Own:
         return {name for name in self.values(sql) if not name.startswith("_dlt")}
 
     def assert_true(self) -> None:
-        assert differences(self.api, self.database, self.since) == []
+        assert differences(self.api, self.warehouse, self.since) == []
 
 
 @pytest.fixture
@@ -344,10 +344,12 @@ def test_a_full_sync_brings_back_what_was_deleted_by_hand(copy: Copy, api: Prefe
     api.task_run("COMPLETED", flow_run_id=api.flow_run("FAILED"))
     copy.sync()
     copy.outlive_lookback()
-    by_hand(copy.database, "DELETE FROM prefect.flow_runs WHERE id = ?", run_id)
-    by_hand(copy.database, "DELETE FROM prefect.task_run_states")
-    # not the state that the run is in now
-    by_hand(copy.database, "DELETE FROM prefect.flow_run_states WHERE flow_run_id = ? AND type = 'PENDING'", run_id)
+    copy.change(
+        f"DELETE FROM prefect.flow_runs WHERE id = '{run_id}'",
+        "DELETE FROM prefect.task_run_states",
+        # not the state that the run is in now
+        f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{run_id}' AND type = 'PENDING'",
+    )
     copy.sync(full=True)
     copy.assert_true()
 
@@ -359,12 +361,6 @@ def test_a_warehouse_file_deleted_by_hand_is_filled_again(copy: Copy, api: Prefe
     report = copy.sync_and_compare()
     assert report.first_load
     assert report.new["flow_runs"] == report.new["task_runs"] == 1
-
-
-def by_hand(database: Path, sql: str, *parameters: str) -> None:
-    """Change the warehouse past the connector."""
-    with duckdb.connect(str(database)) as warehouse:
-        warehouse.execute(sql, list(parameters))
 
 
 @pytest.fixture

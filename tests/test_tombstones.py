@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-import duckdb
 from conftest import Copy
 from prefect_api import PrefectApi, now, scheduled, seconds
 
@@ -116,9 +115,8 @@ def test_tombstone_of_a_run_that_is_back_is_removed(copy: Copy, api: PrefectApi)
     copy.sync_and_compare()
     api.call("DELETE", f"/flow_runs/{gone}")
     copy.sync()
-    with duckdb.connect(str(copy.database)) as warehouse:
-        # as if the server had been set back to a backup and then again to the present
-        warehouse.execute(f"UPDATE prefect.tombstones SET id = '{run_id}' WHERE id = '{gone}'")
+    # as if the server had been set back to a backup and then again to the present
+    copy.change(f"UPDATE prefect.tombstones SET id = '{run_id}' WHERE id = '{gone}'")
     for _ in range(2):
         copy.sync()
         assert tombstones(copy) == {gone: "deleted"}
@@ -163,9 +161,8 @@ def test_deployments_and_flows_that_were_deleted_and_come_back(copy: Copy, api: 
     copy.sync()
     assert copy.values("SELECT noticed_at FROM prefect.tombstones ORDER BY id") == noticed
     # as if the server had been restored from its backup
-    with duckdb.connect(str(copy.database)) as warehouse:
-        there = api.call("POST", "/flows/filter", {"limit": 1})[0]["id"]
-        warehouse.execute(f"UPDATE prefect.tombstones SET id = '{there}' WHERE resource = 'flows'")
+    there = api.call("POST", "/flows/filter", {"limit": 1})[0]["id"]
+    copy.change(f"UPDATE prefect.tombstones SET id = '{there}' WHERE resource = 'flows'")
     api.call("POST", "/flows/", {"name": f"a-third-{now().timestamp()}"})
     copy.sync()
     assert sorted(tombstones(copy)) == sorted((deployment, flow))

@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
 from command import run_command
 from conftest import Copy
 from prefect_api import PrefectApi
@@ -36,10 +35,7 @@ def test_nothing_is_remembered_of_a_read_that_was_broken_off() -> None:
 
 def test_an_idle_sync_loads_no_small_table_and_a_change_does(copy: Copy, api: PrefectApi) -> None:
     def loaded() -> set[str]:
-        with duckdb.connect(str(copy.database), read_only=True) as warehouse:
-            [(resources,)] = warehouse.execute(
-                "SELECT resources FROM prefect.syncs ORDER BY finished_at DESC LIMIT 1"
-            ).fetchall()
+        [resources] = copy.values("SELECT resources FROM prefect.syncs ORDER BY finished_at DESC LIMIT 1")
         return {name for name, counts in json.loads(resources).items() if counts["loaded"] and name in SMALL}
 
     api.complete_flow_run(api.flow_run("PENDING"))
@@ -51,8 +47,7 @@ def test_an_idle_sync_loads_no_small_table_and_a_change_does(copy: Copy, api: Pr
     copy.sync()
     assert loaded() == {"flows"}
     assert name in copy.values("SELECT name FROM prefect.flows")
-    with duckdb.connect(str(copy.database)) as warehouse:
-        warehouse.execute("DELETE FROM prefect.flows")
+    copy.change("DELETE FROM prefect.flows")
     assert run_command(copy, "sync", "--full").returncode == 0
     assert name in copy.values("SELECT name FROM prefect.flows")
 

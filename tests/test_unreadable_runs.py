@@ -204,7 +204,7 @@ class TestRunsThatNoRouteCanWrite:
         assert len(copy.values(f"SELECT id FROM prefect.{kind}")) == 6
         runs.delete_unreadable()
         assert copy.sync().whole
-        assert [what for what in differences(runs, copy.database, copy.since) if "_states" not in what] == []
+        assert [what for what in differences(runs, copy.warehouse, copy.since) if "_states" not in what] == []
 
     def test_a_loaded_run_that_cannot_be_read_any_more_is_not_taken_for_deleted(self, copy: Copy, runs: Runs) -> None:
         run_id = runs.make("flow_runs", "RUNNING")

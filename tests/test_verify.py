@@ -7,7 +7,6 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-import duckdb
 import pytest
 from command import run_command
 from conftest import Copy
@@ -23,13 +22,6 @@ from prefect_runs_pipelines.status import status as shown_status
 from prefect_runs_pipelines.verify import VerifyReport
 
 AN_HOUR_BEFORE = "expected_start_time - INTERVAL 1 HOUR"
-
-
-def change(copy: Copy, *statements: str) -> None:
-    """Change the warehouse by hand."""
-    with duckdb.connect(str(copy.database)) as warehouse:
-        for sql in statements:
-            warehouse.execute(sql)
 
 
 def found(report: VerifyReport, pass_: int = 0) -> dict[str, str]:
@@ -67,14 +59,15 @@ def test_whole_copy_costs_a_few_requests(copy: Copy) -> None:
 @pytest.mark.parametrize("sweep", [False, True], ids=["by counts", "by a sweep"])
 def test_rows_changed_by_hand_are_found_and_repaired(copy: Copy, runs: list[str], sweep: bool) -> None:
     made_up = "00000000-0000-4000-8000-000000000001"
-    change(
-        copy,
+    copy.change(
         f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'",
         f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{runs[1]}'",
         f"UPDATE prefect.flow_runs SET expected_start_time = {AN_HOUR_BEFORE} WHERE id = '{runs[2]}'",
-        f"INSERT INTO prefect.flow_runs SELECT * FROM prefect.flow_runs WHERE id = '{runs[3]}'",
-        f"INSERT INTO prefect.flow_runs SELECT * REPLACE ('{made_up}' AS id, 'x' AS _dlt_id) "
-        f"FROM prefect.flow_runs WHERE id = '{runs[4]}'",
+        f"CREATE TEMP TABLE double AS SELECT * FROM prefect.flow_runs WHERE id = '{runs[3]}'",
+        "UPDATE double SET _dlt_id = 'double'",
+        "INSERT INTO prefect.flow_runs SELECT * FROM double",
+        f"UPDATE double SET _dlt_id = 'made up', id = '{made_up}'",
+        "INSERT INTO prefect.flow_runs SELECT * FROM double",
     )
     report = copy.verify(repair=True, sweep=sweep)
     assert found(report) == {
@@ -98,7 +91,7 @@ def test_rows_changed_by_hand_are_found_and_repaired(copy: Copy, runs: list[str]
 
 def test_run_moved_within_the_window_is_changed_and_not_gone(copy: Copy, runs: list[str]) -> None:
     later = "expected_start_time + INTERVAL 5 HOUR"
-    change(copy, f"UPDATE prefect.flow_runs SET expected_start_time = {later} WHERE id = '{runs[0]}'")
+    copy.change(f"UPDATE prefect.flow_runs SET expected_start_time = {later} WHERE id = '{runs[0]}'")
     report = copy.verify(repair=True)
     assert found(report).keys() == {runs[0]}
     assert report.whole
@@ -107,7 +100,7 @@ def test_run_moved_within_the_window_is_changed_and_not_gone(copy: Copy, runs: l
 
 
 def test_state_missing_from_the_history_is_fetched_again(copy: Copy, runs: list[str]) -> None:
-    change(copy, f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{runs[1]}'")
+    copy.change(f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{runs[1]}'")
     report = copy.verify(repair=True)
     assert found(report) == {runs[1]: "without history"}
     assert report.whole
@@ -153,8 +146,7 @@ def test_edits_that_move_no_count_are_found_by_a_sweep(copy: Copy, api: PrefectA
 
 
 def test_changed_state_behind_an_equal_count_is_found_by_a_sweep(copy: Copy, runs: list[str]) -> None:
-    change(
-        copy,
+    copy.change(
         f"UPDATE prefect.flow_runs SET state_type = 'RUNNING', state_name = 'Running' WHERE id = '{runs[0]}'",
         f"UPDATE prefect.flow_runs SET state_type = 'COMPLETED', state_name = 'Completed' WHERE id = '{runs[4]}'",
         "UPDATE prefect.flow_runs SET expected_start_time = (SELECT min(expected_start_time) FROM prefect.flow_runs)",
@@ -199,7 +191,7 @@ def test_open_run_deleted_after_the_last_sync_is_left_to_the_next(copy: Copy, ap
 
 
 def test_verification_of_a_part_proves_nothing_of_the_rest(copy: Copy, runs: list[str]) -> None:
-    change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
+    copy.change(f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
     assert not copy.verify().whole
     report = copy.verify(since=now() + timedelta(hours=1))
     assert report.whole
@@ -215,7 +207,7 @@ def test_run_cancelled_far_ahead_is_compared_and_waiting_ones_are_not(copy: Copy
     api.set_flow_run(cancelled, "CANCELLED")
     copy.sync()
     assert copy.verify().whole
-    change(copy, f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{cancelled}'")
+    copy.change(f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{cancelled}'")
     report = copy.verify(sweep=True, repair=True)
     assert found(report) == {cancelled: "changed"}
     assert report.whole
@@ -226,7 +218,7 @@ def test_interval_that_the_warehouse_lacks_altogether_is_repaired_as_one(
     copy: Copy, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_runs.verify, "RUNS_PER_INTERVAL", 3)
-    change(copy, "DELETE FROM prefect.flow_runs", "DELETE FROM prefect.flow_run_states")
+    copy.change("DELETE FROM prefect.flow_runs", "DELETE FROM prefect.flow_run_states")
     report = copy.verify(repair=True)
     [drift] = [drift for drift in report.passes[0].drifts if drift.table == "flow_runs"]
     assert (drift.what, drift.run_id, drift.runs) == ("missing", None, len(runs))
@@ -243,7 +235,7 @@ def test_server_that_fails_on_long_windows_is_asked_for_shorter_ones(
         span = as_utc(request.body["history_end"]) - as_utc(request.body["history_start"])
         return span > timedelta(hours=7)
 
-    change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
+    copy.change(f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
     with FaultProxy(server.url) as proxy:
         copy.url = proxy.url
         proxy.inject(status(503), path="/flow_runs/history", when=too_long, times=1_000)
@@ -273,7 +265,7 @@ def test_filtered_copy_is_compared_with_the_runs_that_it_asks_for(
 
 class TestCommand:
     def test_says_what_differs(self, copy: Copy, runs: list[str]) -> None:
-        change(copy, f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
+        copy.change(f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
         ended = run_command(copy, "verify")
         assert ended.returncode == 5, ended.stderr
         assert runs[0] in ended.stdout
