@@ -14,13 +14,9 @@ from .failures import patiently
 from .models import WRITTEN_IN, Model, models
 from .models.catalogue import empty_table
 from .target import Target
+from .warehouse import dialect_of
 
 Place = Callable[[str], exp.Table | exp.Query]
-
-
-def dialect_of(client: SqlClientBase[Any]) -> str:
-    """sqlglot's name of a destination's SQL."""
-    return str(client.capabilities.sqlglot_dialect or WRITTEN_IN)
 
 
 def placed_tables(client: SqlClientBase[Any], missing: Collection[str]) -> Place:

@@ -12,11 +12,12 @@ from sqlglot import exp
 
 from prefect_runs.tables import ALL_TABLES
 
-from .answers import dialect_of, placed_tables
+from .answers import placed_tables
 from .failures import explained, patiently
 from .models import Model, check_dialect, meanings, models, tables_of
 from .options import SyncOptions
 from .target import Target
+from .warehouse import dialect_of
 
 
 @dataclass(frozen=True)

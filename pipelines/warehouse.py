@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -195,10 +195,32 @@ class Warehouse:
             names = {table: client.make_qualified_table_name(table) for table in ALL_TABLES}
             for sql, parameters in questions:
                 try:
-                    with client.execute_query(sql.format(**names), *parameters) as cursor:
+                    with client.execute_query(sql.format(**names), *map(as_stored(client), parameters)) as cursor:
                         yield [tuple(row) for row in cursor.fetchall()]
                 except DatabaseUndefinedRelation:
                     yield None
+
+
+def dialect_of(client: SqlClientBase[Any]) -> str:
+    """sqlglot's name of a destination's SQL."""
+    return str(client.capabilities.sqlglot_dialect or "duckdb")
+
+
+def as_stored(client: SqlClientBase[Any]) -> Callable[[Any], Any]:
+    """What makes of a parameter what the destination can compare with its columns.
+
+    Through SQLAlchemy dlt stores times in UTC without a time zone, and SQLite has them as text.
+    """
+    # asked of the client, not of its class, for SQLAlchemy may not be installed
+    dialect = getattr(client, "dialect_name", None)
+
+    def stored(value: Any) -> Any:
+        if dialect is None or not isinstance(value, datetime):
+            return value
+        naive = as_utc(value).replace(tzinfo=None)
+        return naive.isoformat(" ", "microseconds") if dialect == "sqlite" else naive
+
+    return stored
 
 
 class Untrusted(Warehouse):

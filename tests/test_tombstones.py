@@ -27,6 +27,8 @@ def test_table_is_there_before_anything_is_deleted(copy: Copy, api: PrefectApi) 
 
 
 def test_deleted_runs_keep_their_rows_and_states(copy: Copy, api: PrefectApi) -> None:
+    # long enough that the run has not ended long before, however slow the destination
+    copy.settings["lookback_minutes"] = 1
     open_run, ended_run = api.flow_run("PENDING"), api.flow_run("PENDING")
     task_run = api.task_run("RUNNING", flow_run_id=open_run)
     api.complete_flow_run(ended_run)

@@ -21,7 +21,11 @@ from prefect_runs_pipelines.local_server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
 from prefect_runs_pipelines.verify import VerifyReport
 
-AN_HOUR_BEFORE = "expected_start_time - INTERVAL 1 HOUR"
+
+def due(copy: Copy, run_id: str, moved_by: timedelta) -> str:
+    """When the warehouse has a run expected, moved by some hours; as it stands in SQL."""
+    [time] = copy.values(f"SELECT expected_start_time FROM prefect.flow_runs WHERE id = '{run_id}'")
+    return f"'{as_utc(time) + moved_by:%Y-%m-%d %H:%M:%S.%f}'"
 
 
 def found(report: VerifyReport, pass_: int = 0) -> dict[str, str]:
@@ -59,10 +63,11 @@ def test_whole_copy_costs_a_few_requests(copy: Copy) -> None:
 @pytest.mark.parametrize("sweep", [False, True], ids=["by counts", "by a sweep"])
 def test_rows_changed_by_hand_are_found_and_repaired(copy: Copy, runs: list[str], sweep: bool) -> None:
     made_up = "00000000-0000-4000-8000-000000000001"
+    before = due(copy, runs[2], timedelta(hours=-1))
     copy.change(
         f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'",
         f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{runs[1]}'",
-        f"UPDATE prefect.flow_runs SET expected_start_time = {AN_HOUR_BEFORE} WHERE id = '{runs[2]}'",
+        f"UPDATE prefect.flow_runs SET expected_start_time = {before} WHERE id = '{runs[2]}'",
         f"CREATE TEMP TABLE double AS SELECT * FROM prefect.flow_runs WHERE id = '{runs[3]}'",
         "UPDATE double SET _dlt_id = 'double'",
         "INSERT INTO prefect.flow_runs SELECT * FROM double",
@@ -90,7 +95,7 @@ def test_rows_changed_by_hand_are_found_and_repaired(copy: Copy, runs: list[str]
 
 
 def test_run_moved_within_the_window_is_changed_and_not_gone(copy: Copy, runs: list[str]) -> None:
-    later = "expected_start_time + INTERVAL 5 HOUR"
+    later = due(copy, runs[0], timedelta(hours=5))
     copy.change(f"UPDATE prefect.flow_runs SET expected_start_time = {later} WHERE id = '{runs[0]}'")
     report = copy.verify(repair=True)
     assert found(report).keys() == {runs[0]}

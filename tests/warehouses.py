@@ -108,7 +108,7 @@ class DuckdbFile(Warehouse):
 
     def change(self, *statements: str) -> None:
         with duckdb.connect(str(self.file)) as connection:
-            for sql in statements:
+            for sql in ("SET TimeZone = 'UTC'", *statements):
                 connection.execute(sql)
 
 
