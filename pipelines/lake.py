@@ -32,8 +32,8 @@ TABLE_FORMATS = ("delta", "iceberg")
 class LakeConfiguration(FilesystemDestinationClientConfiguration):
     """dlt's configuration of a filesystem, and what the tables there are."""
 
-    table_format: Literal["delta", "iceberg"] | None = None
-    """`delta` or `iceberg`; unset: parquet files, to which every load adds."""
+    table_format: Literal["parquet", "delta", "iceberg"] = "parquet"
+    """Tables that are merged when they are loaded, or parquet files to which loads add, merged when they are read."""
 
     def on_resolved(self) -> None:
         """Refuse a place where pyiceberg would not find again what it wrote."""
@@ -137,6 +137,6 @@ class Lake(filesystem):
         cls, caps: DestinationCapabilitiesContext, config: Any, naming: NamingConvention | None
     ) -> DestinationCapabilitiesContext:
         """The format that is configured is that of every table."""
-        caps.preferred_table_format = config.table_format
+        caps.preferred_table_format = config.table_format if config.table_format in TABLE_FORMATS else None
         return super().adjust_capabilities(caps, config, naming)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.destination.utils import prepare_load_table
 from dlt.common.schema.utils import get_columns_names_with_prop, get_first_column_name_with_prop
 from dlt.destinations.impl.filesystem.sql_client import FilesystemSqlClient
+
+from prefect_runs.resources import resource
+from prefect_runs.tables import TABLES
 
 if TYPE_CHECKING:
     from .lake import LakeClient
@@ -42,7 +45,7 @@ class LakeSqlClient(FilesystemSqlClient):
         if table.get("table_format"):
             return rows
         parent = table.get("parent")
-        return latest(table, rows, self._rows(self._prepared(parent)) if parent else None)
+        return latest(table, f"({rows})", f"({self._rows(self._prepared(parent))})" if parent else None)
 
     def _prepared(self, name: str) -> Any:
         return prepare_load_table(self.schema.tables, self.schema.get_table(name), self.remote_client.capabilities)
@@ -70,24 +73,35 @@ def latest(table: Mapping[str, Any], rows: str, parents: str | None = None) -> s
 
     Args:
         table: the table of a dlt schema, with the hints of its root table.
-        rows: query of all its rows.
+        rows: query of all its rows, or their place.
         parents: query of the latest rows of its parent, for a child table.
     """
     if table["write_disposition"] != "merge":
-        return rows
+        return f"SELECT * FROM {rows}"
     if parents is not None:
-        return f"SELECT * FROM ({rows}) WHERE {PARENT_ID} IN (SELECT {ROW_ID} FROM ({parents}))"
+        return f"SELECT * FROM {rows} WHERE {PARENT_ID} IN (SELECT {ROW_ID} FROM {parents})"
     keys = get_columns_names_with_prop(table, "primary_key")
     if keys:
-        order = [f"{LOAD_ID} DESC", *(f"{column} DESC NULLS LAST" for column in _sorted_by(table)), ROW_ID]
-        last = f"row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {', '.join(order)}) = 1"
+        newest = [f"{column} DESC NULLS LAST" for column in get_columns_names_with_prop(table, "dedup_sort")]
+        order = ", ".join([f"{LOAD_ID} DESC", *newest, ROW_ID])
+        last = f"row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {order}) = 1"
     else:
         keys = get_columns_names_with_prop(table, "merge_key")
         last = f"rank() OVER (PARTITION BY {', '.join(keys)} ORDER BY {LOAD_ID} DESC) = 1"
     removed = get_first_column_name_with_prop(table, "hard_delete")
     there = f" AND {removed} IS NOT TRUE" if removed else ""
-    return f"SELECT * FROM ({rows}) QUALIFY {last}{there}"
+    return f"SELECT * FROM {rows} QUALIFY {last}{there}"
 
 
-def _sorted_by(table: Mapping[str, Any]) -> Sequence[str]:
-    return get_columns_names_with_prop(table, "dedup_sort")
+def latest_views(dataset: str, place: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """The name and the query of a view for every table of the source, in DuckDB's SQL, each after its parent.
+
+    Args:
+        dataset: where the views are to be.
+        place: table → what stands for all its rows in a query.
+    """
+    for table in TABLES.values():
+        hints = resource([], table).compute_table_schema()
+        yield table.name, latest(hints, place(table.name))
+        for child in table.children.values():
+            yield child.name, latest(hints, place(child.name), f"{dataset}.{table.name}")
