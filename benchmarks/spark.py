@@ -1,4 +1,4 @@
-"""Loads sample flows into a lake and into DuckDB, has Spark read the lake, and compares the latest rows of every run."""
+"""Has Spark read lakes with sample flows, and compares the latest row of every run with DuckDB's copy."""
 
 from __future__ import annotations
 
@@ -90,22 +90,21 @@ def source(folder: Path, format_: str, table: str) -> dict[str, Any]:
     return {"files": [str(place)]}
 
 
-def question(table: Table, place: str) -> str:
-    """Every column of a table's rows, with what its child tables hold of each."""
-    columns = ", ".join(f"run.{column.name}" for column in table.columns if column.type != "json")
-    texts = ", ".join(f"CAST(run.{column.name} AS VARCHAR) AS {column.name}" for column in table.columns if column.type == "json")
-    tags = ""
+def question(table: Table, dataset: str = "") -> str:
+    """Every column of a table's rows, and how many tags each has and the last of them."""
+    columns = [
+        f"CAST(run.{column.name} AS VARCHAR) AS {column.name}" if column.type == "json" else f"run.{column.name}"
+        for column in table.columns
+    ]
     if "tags" in table.children:
-        tags = (
-            f", (SELECT count(*) FROM {place}{table.name}__tags AS tag WHERE tag._dlt_parent_id = run._dlt_id) AS tags"
-            f", (SELECT max(value) FROM {place}{table.name}__tags AS tag WHERE tag._dlt_parent_id = run._dlt_id) AS last_tag"
-        )
-    return f"SELECT {', '.join(filter(None, (columns, texts)))}{tags} FROM {place}{table.name} AS run"
+        tags = f"FROM {dataset}{table.name}__tags AS tag WHERE tag._dlt_parent_id = run._dlt_id"
+        columns += [f"(SELECT count(*) {tags}) AS tags", f"(SELECT max(value) {tags}) AS last_tag"]
+    return f"SELECT {', '.join(columns)} FROM {dataset}{table.name} AS run"
 
 
 def read_with_spark(folder: Path, format_: str) -> str:
     """Have Spark answer the questions into a folder of each table; Spark's version."""
-    names = [name for name in (*COMPARED, "flow_runs__tags", "task_runs__tags")]
+    names = (*COMPARED, "flow_runs__tags", "task_runs__tags")
     raw = "files_" if format_ == "parquet" else ""
     job: dict[str, Any] = {
         "tables": {f"{raw}{name}": source(folder, format_, name) for name in names},
@@ -116,14 +115,15 @@ def read_with_spark(folder: Path, format_: str) -> str:
         },
         "answers": {
             str(folder / "answers" / format_ / name): sqlglot.transpile(
-                question(TABLES[name], ""), read="duckdb", write="spark"
+                question(TABLES[name]), read="duckdb", write="spark"
             )[0]
             for name in COMPARED
         },
     }
     (folder / "job.json").write_text(json.dumps(job))
     python = environment_python("spark", str(PINS), *PYSPARK)
-    done = subprocess.run([str(python), str(READER), str(folder / "job.json")], capture_output=True, text=True, check=False)
+    command = [str(python), str(READER), str(folder / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"Spark could not read {format_}:\n{done.stderr[-3000:]}")
     return done.stdout.split()[-1]

@@ -6,6 +6,7 @@ list lost, and has no `merge_key`; Iceberg takes no row away either. Here they m
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from dlt.common.configuration import configspec, resolve_type
@@ -25,18 +26,30 @@ from .lake_merge import merge_chain
 from .lake_tables import OpenTable, open_table
 from .lake_views import LakeSqlClient
 
+TableFormat = Literal["parquet", "delta", "iceberg"]
 TABLE_FORMATS = ("delta", "iceberg")
+PACKAGES = {"parquet": (), "delta": ("deltalake",), "iceberg": ("pyiceberg", "sqlalchemy")}
+ONLY_GROWS = (
+    "parquet files keep every version of a row: read the latest through the views that `prefect-runs models "
+    "--destination filesystem --print` writes, or have tables that merge (table_format)"
+)
 
 
 @configspec
 class LakeConfiguration(FilesystemDestinationClientConfiguration):
     """dlt's configuration of a filesystem, and what the tables there are."""
 
-    table_format: Literal["parquet", "delta", "iceberg"] = "parquet"
+    table_format: TableFormat = "parquet"
     """Tables that are merged when they are loaded, or parquet files to which loads add, merged when they are read."""
 
     def on_resolved(self) -> None:
-        """Refuse a place where pyiceberg would not find again what it wrote."""
+        """Refuse what could not be written, or not be found again."""
+        missing = [name for name in PACKAGES[self.table_format] if find_spec(name) is None]
+        if missing:
+            raise ConfigurationError(
+                f"{self.table_format} tables need {' and '.join(missing)}: "
+                f"pip install 'dlt-source-prefect[{self.table_format}]'"
+            )
         if self.table_format == "iceberg" and self.is_local_filesystem and "%" in (self.bucket_url or ""):
             raise ConfigurationError(
                 f"Iceberg tables cannot be in {self.bucket_url}: pyiceberg takes no folder with a space or another "
@@ -90,15 +103,38 @@ class LakeClient(FilesystemClient):
         """The job that merges, for tables with a format."""
         return LakeJob if table.get("table_format") in TABLE_FORMATS else None
 
+    def initialize_storage(self, truncate_tables: Any = None) -> None:
+        """Make the folder of the dataset.
+
+        Raises:
+            ConfigurationError: its tables have another format than the one that is configured.
+        """
+        found, wanted = self.found_format(), self.config.table_format
+        if found not in (None, wanted):
+            raise ConfigurationError(
+                f"the dataset {self.dataset_name} in {self.config.bucket_url} holds {found} tables, and table_format "
+                f"is {wanted}: configure {found}, or name another --dataset, into which everything is loaded anew"
+            )
+        super().initialize_storage(truncate_tables)
+
+    def found_format(self) -> TableFormat | None:
+        """The format of the tables that are there; None before the first load."""
+        folder = self.pathlib.join(self.dataset_path, "syncs")
+        if not self.fs_client.exists(folder) or not self.fs_client.ls(folder):
+            return None
+        logs: dict[TableFormat, str] = {"delta": "_delta_log", "iceberg": "metadata"}
+        there = [name for name, log in logs.items() if self.fs_client.exists(self.pathlib.join(folder, log))]
+        return there[0] if there else "parquet"
+
     def chain(self, table: str) -> list[Any]:
         """The root table of `table` and its child tables that have rows, as they are to be loaded."""
-        root = get_root_table(self.schema.tables, table)["name"]
+        root = str(get_root_table(self.schema.tables, table)["name"])
         nested = get_nested_tables(self.schema.tables, root)
-        return [self.prepare_load_table(each["name"]) for each in nested if has_table_seen_data(each)]
+        return [self.prepare_load_table(str(each["name"])) for each in nested if has_table_seen_data(each)]
 
     def open_table(self, name: str) -> OpenTable:
         """The Delta or Iceberg table of that name, there or not yet."""
-        return open_table(self, name, self.prepare_load_table(name)["table_format"])
+        return open_table(self, name, self.config.table_format)
 
     def table_files(self, table: Any) -> list[str]:
         """The parquet files with the rows of a table, as URLs or local paths."""
@@ -129,7 +165,7 @@ class Lake(filesystem):
         capabilities.preferred_loader_file_format = "parquet"
         capabilities.supported_merge_strategies = ["delete-insert"]
         # of every table: those without a format are merged when they are read
-        capabilities.merge_strategies_selector = None
+        capabilities.merge_strategies_selector = lambda supported, /, *, table_schema: supported
         return capabilities
 
     @classmethod
@@ -137,6 +173,6 @@ class Lake(filesystem):
         cls, caps: DestinationCapabilitiesContext, config: Any, naming: NamingConvention | None
     ) -> DestinationCapabilitiesContext:
         """The format that is configured is that of every table."""
-        caps.preferred_table_format = config.table_format if config.table_format in TABLE_FORMATS else None
+        table_format: Any = config.table_format if config.table_format in TABLE_FORMATS else None
+        caps.preferred_table_format = table_format
         return super().adjust_capabilities(caps, config, naming)
-

@@ -18,19 +18,14 @@ from .lake_tables import OpenTable
 
 LOAD_ID, ROW_ID, ROOT_ID = "_dlt_load_id", "_dlt_id", "_dlt_root_id"
 
-Schema = Mapping[str, Any]
-"""A table of a dlt schema, with its hints."""
 
-
-def merge_chain(
-    chain: Sequence[Schema], files: Mapping[str, list[str]], open_table: Callable[[str], OpenTable]
-) -> None:
+def merge_chain(chain: Sequence[Any], files: Mapping[str, list[str]], open_table: Callable[[str], OpenTable]) -> None:
     """Put one load's rows of a table and its child tables in place of those that they replace.
 
     Child tables come first: a load that was killed in between finds the same rows to replace when it is made again.
 
     Args:
-        chain: the table and its child tables.
+        chain: the table and its child tables, of a dlt schema.
         files: table → parquet files with its rows.
         open_table: gives the table of a name.
     """
@@ -49,14 +44,14 @@ def merge_chain(
     table.replace(kept, replaced)
 
 
-def keys_of(table: Schema) -> list[str]:
+def keys_of(table: Any) -> list[str]:
     """The columns that say which rows a row replaces: a table that only grows may have part of this very load."""
     if table["write_disposition"] != "merge":
         return [LOAD_ID]
     return get_columns_names_with_prop(table, "primary_key") or get_columns_names_with_prop(table, "merge_key")
 
 
-def newest(table: Schema, rows: pa.Table) -> pa.Table:
+def newest(table: Any, rows: pa.Table) -> pa.Table:
     """The last of the rows of each primary key, by the column that tells, without those that take a row away."""
     keys = get_columns_names_with_prop(table, "primary_key")
     if table["write_disposition"] == "merge" and keys:

@@ -203,15 +203,19 @@ def _equal(keys: pa.Table) -> Any:
     """The condition that a row's columns equal a row of `keys`: the last one among the values that go together."""
     from pyiceberg.expressions import And, EqualTo, In, Or
 
+    # without their types: pydantic's plugin for mypy knows them, and mypy itself does not
+    equal_to: Any = EqualTo
+    among: Any = In
+
     *columns, last = keys.column_names
     groups: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
     for row in keys.to_pylist():
         groups[tuple(row[column] for column in columns)].add(row[last])
     conditions = []
     for values, of_last in groups.items():
-        condition: Any = In(last, of_last)
+        condition: Any = among(last, of_last)
         for column, value in zip(columns, values, strict=True):
-            condition = And(EqualTo(column, value), condition)
+            condition = And(equal_to(column, value), condition)
         conditions.append(condition)
     equal = conditions[0]
     for condition in conditions[1:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.destination.utils import prepare_load_table
@@ -37,7 +37,7 @@ class LakeSqlClient(FilesystemSqlClient):
         name = table_schema["name"]
         if name in schema.dlt_table_names():
             return super().create_view_select(table_schema, schema)
-        location = self.remote_client.get_open_table_location(None, name)
+        location = self.remote_client.get_open_table_location("native", name)
         return location, self._rows(table_schema)
 
     def _rows(self, table: Any) -> str:
@@ -68,7 +68,7 @@ class LakeSqlClient(FilesystemSqlClient):
         )
 
 
-def latest(table: Mapping[str, Any], rows: str, parents: str | None = None) -> str:
+def latest(table: Any, rows: str, parents: str | None = None) -> str:
     """Of rows that every load added to, those that a destination that merges would have.
 
     Args:

@@ -32,7 +32,8 @@ class Lake(Warehouse):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        return {"DESTINATION__FILESYSTEM__BUCKET_URL": str(self.lake), "DESTINATION__FILESYSTEM__TABLE_FORMAT": self.format}
+        configured = {"BUCKET_URL": str(self.lake), "TABLE_FORMAT": self.format}
+        return {f"DESTINATION__FILESYSTEM__{name}": value for name, value in configured.items()}
 
     def folders(self) -> list[Path]:
         """Those of the tables that have any rows or had them."""
@@ -60,10 +61,13 @@ class Parquet(Lake):
         with duckdb.connect() as connection:
             connection.execute(f"CREATE SCHEMA {DATASET}")
             there = {folder.name for folder in self.folders()}
-            for name, sql in latest_views(DATASET, lambda table: f"read_parquet('{self.lake}/{DATASET}/{table}/*.parquet', union_by_name=true)"):
+            for name, sql in latest_views(DATASET, self._place):
                 if name in there:
                     connection.execute(f"CREATE VIEW {DATASET}.{name} AS {sql}")
             return {name: connection.table(f"{DATASET}.{name}").to_arrow_table() for name in there}
+
+    def _place(self, table: str) -> str:
+        return f"read_parquet('{self.lake}/{DATASET}/{table}/*.parquet', union_by_name=true)"
 
     def write(self, table: str, rows: pa.Table) -> None:
         folder = self.lake / DATASET / table
