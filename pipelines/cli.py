@@ -125,7 +125,7 @@ def _models(arguments: argparse.Namespace) -> int:
     from .views import create_views, printed
 
     if arguments.print:
-        print("\n".join(printed(arguments.dialect, arguments.dataset)))
+        print("\n".join(printed(_sync_options(arguments), arguments.dialect)))
         return EXIT_OK
     report = create_views(_sync_options(arguments))
     print(report.as_json() if arguments.json else report.as_text())

@@ -39,8 +39,8 @@ class SyncOptions:
     @property
     def identity(self) -> list[str]:
         """What tells destinations apart."""
-        file = [str(Path(self.where).resolve())] if self.destination == "duckdb" else []
-        return [self.destination, self.dataset, *file]
+        place = {"duckdb": lambda: str(Path(self.where).resolve()), "filesystem": bucket_url}.get(self.destination)
+        return [self.destination, self.dataset, *([place()] if place else [])]
 
     def dlt_destination(self) -> Any:
         """The destination as `dlt.pipeline` takes it.
@@ -57,4 +57,13 @@ class SyncOptions:
         if self.destination == "sqlalchemy" and dlt.config.get("destination.sqlalchemy.engine_kwargs") is None:
             # an error would tell the rows that it is about
             return dlt.destinations.sqlalchemy(engine_kwargs={"hide_parameters": True})
+        if self.destination == "filesystem":
+            from .lake import Lake
+
+            return Lake(destination_name="filesystem")
         return self.destination
+
+
+def bucket_url() -> str:
+    """Where the destination `filesystem` is configured to be; empty where it is not."""
+    return str(dlt.secrets.get("destination.filesystem.bucket_url") or "")

@@ -136,7 +136,7 @@ class Sync:
             changed={table: max(loaded[table] - new[table], 0) for table in after},
             whole=not gaps,
             gaps=gaps,
-            warnings=_each_once(row["warnings"] for row in rows),
+            warnings=_each_once([*(row["warnings"] for row in rows), self.target.warnings]),
         )
 
 

@@ -205,6 +205,17 @@ class Target:
         """Those of `flow_runs` and `task_runs` that were loaded."""
         return [table for table in RUN_TABLES if self.warehouse.has(table)]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever reads the destination must know."""
+        if self.options.destination != "filesystem":
+            return []
+        from .lake import ONLY_GROWS
+
+        client: Any
+        with self.pipeline.destination_client() as client:
+            return [ONLY_GROWS] if client.config.table_format == "parquet" else []
+
     def _load_package(self) -> Any:
         try:
             with small_loads():

@@ -10,13 +10,16 @@ from typing import Any
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
+from prefect_runs import ConfigurationError
 from prefect_runs.tables import ALL_TABLES
 
 from .answers import placed_tables
 from .failures import explained, patiently
+from .lake_statements import lake_statements
 from .models import Model, check_destination, check_dialect, meanings, models, tables_of
+from .models.catalogue import empty_table
 from .options import SyncOptions
-from .target import Target
+from .target import Target, asked_only
 from .warehouse import dialect_of
 
 
@@ -48,6 +51,8 @@ def create_views(options: SyncOptions) -> ModelsReport:
         ConfigurationError: nothing was loaded into the destination yet.
         PrefectRunsError: see `prefect_runs.exceptions`.
     """
+    if options.destination == "filesystem":
+        raise ConfigurationError("a filesystem keeps no views: have them printed for your engine, with --print")
     with explained(), Target(options) as target:
         target.restore()
         target.require_runs()
@@ -57,20 +62,29 @@ def create_views(options: SyncOptions) -> ModelsReport:
         return ModelsReport(options.where, options.dataset, [model.name for model in all_models], missing)
 
 
-def printed(dialect: str, dataset: str) -> Iterator[str]:
-    """The statements that make all views, in a dialect.
+def printed(options: SyncOptions, dialect: str) -> Iterator[str]:
+    """The statements that make all views, in a dialect; for a filesystem those of the tables before them.
+
+    A filesystem is asked which tables it has; no other destination is asked anything.
 
     Raises:
-        ConfigurationError: sqlglot does not know the dialect.
+        ConfigurationError: sqlglot does not know the dialect, or there are no runs on the filesystem yet.
     """
     check_dialect(dialect)
+    missing: Collection[str] = ()
+    if options.destination == "filesystem":
+        with explained(), asked_only(options) as target:
+            target.require_runs()
+            missing = target.warehouse.missing(ALL_TABLES)
+            yield from lake_statements(target.pipeline, missing, dialect)
 
-    def place(name: str) -> exp.Table:
-        return exp.table_(name, db=dataset)
+    def place(name: str) -> exp.Table | exp.Query:
+        return empty_table(ALL_TABLES[name]) if name in missing else exp.table_(name, db=options.dataset)
 
     for model in models():
         query = model.placed(place)
-        created = exp.Create(this=place(model.name), kind="VIEW", replace=True, expression=query)
+        name = exp.table_(model.name, db=options.dataset)
+        created = exp.Create(this=name, kind="VIEW", replace=True, expression=query)
         yield f"-- {model.description}\n{created.sql(dialect, pretty=True)};\n"
 
 

@@ -15,6 +15,7 @@ import pytest
 import work_units
 from comparison import column_values, differences
 from fault_proxy import FaultProxy
+from lakes import LAKES
 from prefect_api import PrefectApi, now, seconds
 from warehouses import CHOSEN, WAREHOUSES, Warehouse
 
@@ -57,7 +58,7 @@ class Copy:
     @cached_property
     def warehouse(self) -> Warehouse:
         """Where to; another copy in the same folder has the same."""
-        return WAREHOUSES[self.destination](self.folder)
+        return {**WAREHOUSES, **LAKES}[self.destination](self.folder)
 
     @property
     def database(self) -> Path:

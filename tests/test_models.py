@@ -22,6 +22,7 @@ from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import ALL_TABLES
 from prefect_runs_pipelines.models import DIALECTS, Model, meaning, models, tables_of
+from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.views import create_views, printed
 
 NAMES = [model.name for model in models()]
@@ -243,7 +244,7 @@ def test_every_column_is_described(rows: Answers) -> None:
 class TestSql:
     @pytest.mark.parametrize("dialect", DIALECTS)
     def test_of_each_dialect_can_be_read_back(self, dialect: str) -> None:
-        statements = list(printed(dialect, "prefect"))
+        statements = list(printed(SyncOptions(), dialect))
         assert len(statements) == len(NAMES)
         for name, statement in zip(NAMES, statements, strict=True):
             created = sqlglot.parse_one(statement, read=dialect)
@@ -252,7 +253,7 @@ class TestSql:
 
     def test_of_an_unknown_dialect(self) -> None:
         with pytest.raises(ConfigurationError, match="Unknown dialect 'klingon'"):
-            list(printed("klingon", "prefect"))
+            list(printed(SyncOptions(), "klingon"))
 
     def test_is_made_from_tables_of_the_source(self) -> None:
         assert set(tables_of(models())) <= ALL_TABLES.keys()
