@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
-from prefect_runs import Version
+from prefect_runs import Stranger, Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
@@ -36,8 +37,10 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
-        self._made: tuple[dlt.Schema, SqlClientBase[Any]] | None = None
+        self._made: SqlClientBase[Any] | None = None
         self._is_without_tombstones: bool | None = None
+        self._is_alone: bool | None = None
+        self._columns: dict[str, set[str]] = {}
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -78,8 +81,21 @@ class Warehouse:
 
     def has_runs(self, table: str, window: Window) -> bool:
         """See `prefect_runs.known.Known`."""
-        sql = f"SELECT 1 FROM {{{table}}} WHERE expected_start_time >= %s AND expected_start_time < %s LIMIT 1"
-        return bool(self.rows(sql, window.start, window.end))
+        sql = f"SELECT 1 FROM {{{table}}} AS run WHERE expected_start_time >= %s AND expected_start_time < %s"
+        return bool(self.rows(f"{sql} AND run.workspace = %s LIMIT 1", window.start, window.end, self._workspace))
+
+    def of_others(self, table: str, ids: Collection[str]) -> Stranger | None:
+        """See `prefect_runs.known.Known`."""
+        if self._is_alone is None:
+            self._is_alone = not self.rows("SELECT 1 FROM {syncs} WHERE workspace <> %s LIMIT 1", self._workspace)
+        if self._is_alone:
+            return None
+        sql = f"SELECT id, workspace FROM {{{table}}} WHERE workspace <> %s AND id IN ({{ids}})"
+        for id_, workspace in self._with_ids(sql, ids, self._workspace):
+            synced = "SELECT finished_at, server_url FROM {syncs} WHERE workspace = %s AND server_url IS NOT NULL"
+            _, url = max(self.rows(synced, workspace), default=(None, None), key=lambda row: as_utc(row[0]))
+            return Stranger(id_, workspace, url)
+        return None
 
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """See `prefect_runs.known.Known`."""
@@ -142,27 +158,35 @@ class Warehouse:
         return f"NOT EXISTS (SELECT 1 FROM {{tombstones}} AS t WHERE t.resource = '{table}' AND t.id = {run}.id)"
 
     def has(self, table: str, column: str = "_dlt_id") -> bool:
-        """Whether the table was loaded before, and with this column."""
-        schema = self._schema
-        if schema is None or table not in schema.data_table_names(seen_data_only=True):
-            return False
-        return column in schema.tables[table]["columns"]
+        """Whether the table was loaded before, by whatever workspace, and with this column."""
+        if table not in self._columns:
+            # not dlt's schema, which tells what this workspace's pipeline loaded
+            self._columns[table] = patiently(lambda: self._columns_of(table))
+        return column in self._columns[table]
+
+    def _columns_of(self, table: str) -> set[str]:
+        if self._client is None:
+            return set()
+        with self._client as client, contextlib.suppress(DatabaseUndefinedRelation):
+            name = client.make_qualified_table_name(table)
+            with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:
+                # Snowflake writes them in capitals
+                return {column[0].lower() for column in cursor.description or ()}
+        return set()
 
     @property
-    def _schema(self) -> dlt.Schema | None:
-        return self._kept[0] if self._kept else None
-
-    @property
-    def _kept(self) -> tuple[dlt.Schema, SqlClientBase[Any]] | None:
-        """The schema, which dlt reads from its file each time, and a client, which takes as long to make as to ask."""
+    def _client(self) -> SqlClientBase[Any] | None:
+        """A client, which takes as long to make as to ask; None before the first load."""
         if self._made is None and self._pipeline.default_schema_name:
-            self._made = self._pipeline.default_schema, self._pipeline.sql_client()
+            self._made = self._pipeline.sql_client()
         return self._made
 
     def loaded(self) -> None:
         """Take note that something was loaded: there may be tables and columns that were not there before."""
         self._made = None
         self._is_without_tombstones = None
+        self._is_alone = None
+        self._columns.clear()
 
     def missing(self, tables: Iterable[str]) -> list[str]:
         """Those of `tables` that are not in the dataset, whoever's pipeline loads into it."""
@@ -175,11 +199,12 @@ class Warehouse:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
-    def _with_ids(self, sql: str, ids: Collection[str]) -> Answer:
+    def _with_ids(self, sql: str, ids: Collection[str], *parameters: Any) -> Answer:
+        """Rows that `sql` gives, which ends in a condition on `{ids}`."""
         return [
             row
             for batch in batches(ids, IDS_ASKED)
-            for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *batch)
+            for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *parameters, *batch)
         ]
 
     def _answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
@@ -189,9 +214,9 @@ class Warehouse:
         """The answers; None where the table does not exist."""
         # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
         # DuckDB file that is held open keeps everybody else out
-        if self._kept is None:
+        if self._client is None:
             return
-        with self._kept[1] as client:
+        with self._client as client:
             names = {table: client.make_qualified_table_name(table) for table in ALL_TABLES}
             for sql, parameters in questions:
                 try:

@@ -21,7 +21,7 @@ from .exceptions import (
     UnexpectedReply,
     WarehouseBusy,
 )
-from .known import Known, Version
+from .known import Known, Stranger, Version
 from .paging import Row
 from .progress import STATE_KEY, State, unfinished
 from .resources import resource
@@ -168,6 +168,7 @@ __all__ = [
     "RunFilters",
     "Selection",
     "ServerUnavailable",
+    "Stranger",
     "TemporaryError",
     "UnexpectedReply",
     "Version",
