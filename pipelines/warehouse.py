@@ -67,7 +67,7 @@ class Warehouse:
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
-        return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
+        return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} AS run WHERE run.id IN ({{ids}})", ids)}
 
     def live_ids(self, table: str) -> set[str]:
         """See `prefect_runs.known.Known`."""
@@ -76,7 +76,9 @@ class Warehouse:
     def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
         """See `prefect_runs.known.Known`."""
         sequence = "sequence" if self.has(table, "sequence") else "NULL"
-        rows = self._with_ids(f"SELECT id, {sequence}, timestamp FROM {{{table}}} WHERE id IN ({{ids}})", ids)
+        rows = self._with_ids(
+            f"SELECT id, {sequence}, timestamp FROM {{{table}}} AS run WHERE run.id IN ({{ids}})", ids
+        )
         return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
 
     def has_runs(self, table: str, window: Window) -> bool:
@@ -90,8 +92,8 @@ class Warehouse:
             self._is_alone = not self.rows("SELECT 1 FROM {syncs} WHERE workspace <> %s LIMIT 1", self._workspace)
         if self._is_alone:
             return None
-        sql = f"SELECT id, workspace FROM {{{table}}} WHERE workspace <> %s AND id IN ({{ids}})"
-        for id_, workspace in self._with_ids(sql, ids, self._workspace):
+        sql = f"SELECT id, workspace FROM {{{table}}} AS run WHERE run.id IN ({{ids}})"
+        for id_, workspace in self._with_ids(sql, ids, whose="<>"):
             synced = "SELECT finished_at, server_url FROM {syncs} WHERE workspace = %s AND server_url IS NOT NULL"
             _, url = max(self.rows(synced, workspace), default=(None, None), key=lambda row: as_utc(row[0]))
             return Stranger(id_, workspace, url)
@@ -101,7 +103,7 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         columns = LINKS[table]
         some = " OR ".join(f"{column} IS NOT NULL" for column in columns)
-        sql = f"SELECT id, {', '.join(columns)} FROM {{{table}}} WHERE ({some}) AND id IN ({{ids}})"
+        sql = f"SELECT id, {', '.join(columns)} FROM {{{table}}} AS run WHERE ({some}) AND run.id IN ({{ids}})"
         return {
             id_: {column: value for column, value in zip(columns, values, strict=True) if value is not None}
             for id_, *values in self._with_ids(sql, ids)
@@ -128,7 +130,7 @@ class Warehouse:
             self._is_without_tombstones = not self.rows("SELECT 1 FROM {tombstones} LIMIT 1")
         if self._is_without_tombstones:
             return set()
-        sql = f"SELECT id FROM {{tombstones}} WHERE resource = '{table}' AND id IN ({{ids}})"
+        sql = f"SELECT id FROM {{tombstones}} AS run WHERE resource = '{table}' AND run.id IN ({{ids}})"
         return {row[0] for row in self._with_ids(sql, ids)}
 
     def ends(self, table: str, ids: Collection[str]) -> Mapping[str, datetime | None]:
@@ -199,12 +201,16 @@ class Warehouse:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
-    def _with_ids(self, sql: str, ids: Collection[str], *parameters: Any) -> Answer:
-        """Rows that `sql` gives, which ends in a condition on `{ids}`."""
+    def _with_ids(self, sql: str, ids: Collection[str], whose: str = "=") -> Answer:
+        """Rows of the workspace (or with `<>`, of others) that `sql` gives, which asks for `{ids}` and calls them `run`."""
         return [
             row
             for batch in batches(ids, IDS_ASKED)
-            for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *parameters, *batch)
+            for row in self.rows(
+                f"{sql.replace('{ids}', ', '.join(['%s'] * len(batch)))} AND run.workspace {whose} %s",
+                *batch,
+                self._workspace,
+            )
         ]
 
     def _answers(self, questions: Iterable[Question]) -> Iterator[Answer]:

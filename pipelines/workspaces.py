@@ -121,7 +121,7 @@ def _check_known(asked: Iterable[str], names: list[str]) -> None:
 
 
 def _names_in_files() -> Iterator[str]:
-    for provider in dlt.secrets.config_providers:
+    for provider in dlt.config.config_providers:
         found, _ = provider.get_value("workspaces", dict, "", *SECTIONS)
         for name, section in found.items() if isinstance(found, dict) else ():
             if not isinstance(section, dict):
