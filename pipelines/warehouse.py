@@ -202,7 +202,7 @@ class Warehouse:
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
     def _with_ids(self, sql: str, ids: Collection[str], whose: str = "=") -> Answer:
-        """Rows of the workspace (or with `<>`, of others) that `sql` gives, which asks for `{ids}` and calls them `run`."""
+        """Rows of the workspace, or of others with `<>`; `sql` ends in a condition and calls the table `run`."""
         return [
             row
             for batch in batches(ids, IDS_ASKED)
