@@ -113,7 +113,9 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--database", metavar="FILE", help="DuckDB file (prefect_runs.duckdb)")
     where.add_argument("--api-url", metavar="URL", help="URL of the Prefect API, instead of the configured one")
     where.add_argument(
-        "--workspace", metavar="NAME", help="name in the column workspace, instead of one made from the URL"
+        "--workspace",
+        metavar="NAME[,NAME]",
+        help="only these of the configured workspaces (all); with one server, its name in the column workspace",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -11,17 +11,12 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .arguments import parser
-
-EXIT_OK = 0
-EXIT_ERROR = 1
-EXIT_CONFIGURATION = 2
-EXIT_RETRY = 3
-EXIT_GAPS = 4
-EXIT_DRIFT = 5
+from .outcomes import EXIT_DRIFT, EXIT_GAPS, EXIT_OK, EXIT_RETRY, as_json, exit_code_of, failed, outcome_of, worst
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,20 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; what was loaded stays, and the next sync goes on from there", file=sys.stderr)
         return EXIT_RETRY
     except Exception as error:  # noqa: BLE001 - the last resort turns any error into an exit code
-        return _failed(error)
-
-
-def _failed(error: Exception) -> int:
-    from prefect_runs import ConfigurationError, PrefectRunsError, TemporaryError
-
-    print(f"prefect-runs: {error}", file=sys.stderr)
-    if isinstance(error, ConfigurationError):
-        return EXIT_CONFIGURATION
-    if isinstance(error, TemporaryError):
-        return EXIT_RETRY
-    if not isinstance(error, PrefectRunsError):
-        print(f"prefect-runs: this is an unexpected {type(error).__name__}; please report it", file=sys.stderr)
-    return EXIT_ERROR
+        return failed(error)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
@@ -75,9 +57,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     from .screen import sync_screen
     from .sync import sync
 
-    report = sync(_sync_options(arguments), ProgressLines())
-    print(report.as_json() if arguments.json else sync_screen(report))
-    return EXIT_OK if report.whole else EXIT_GAPS
+    return _for_each(arguments, lambda options: sync(options, ProgressLines()), sync_screen, EXIT_GAPS)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -85,9 +65,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from .verify import VerifyOptions, verify
 
     how = VerifyOptions(_time(arguments.since), arguments.sweep, arguments.repair)
-    report = verify(_sync_options(arguments), how)
-    print(report.as_json() if arguments.json else verify_screen(report))
-    return EXIT_OK if report.whole else EXIT_DRIFT
+    return _for_each(arguments, lambda options: verify(options, how), verify_screen, EXIT_DRIFT)
 
 
 def _backfill(arguments: argparse.Namespace) -> int:
@@ -98,9 +76,63 @@ def _backfill(arguments: argparse.Namespace) -> int:
     start = _time(arguments.start)
     assert start is not None
     how = BackfillOptions(start, _time(arguments.end), arguments.newest_first)
-    report = backfill(_sync_options(arguments), how, ProgressLines())
-    print(report.as_json() if arguments.json else backfill_screen(report))
-    return EXIT_OK if report.whole else EXIT_GAPS
+    return _for_each(arguments, lambda options: backfill(options, how, ProgressLines()), backfill_screen, EXIT_GAPS)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from .status import status, status_screen
+
+    return _for_each(arguments, status, status_screen, EXIT_OK)
+
+
+def _for_each(
+    arguments: argparse.Namespace, work: Callable[[Any], Any], screen: Callable[[Any], str], not_whole: int
+) -> int:
+    """Do the work for the only workspace, or for each of several, and print what came of it.
+
+    Args:
+        work: gives the report of one workspace.
+        screen: the report for a person.
+        not_whole: the exit code of a report that is not `whole`, where it says so.
+    """
+    from .workspaces import each_workspace
+
+    options = _sync_options(arguments)
+    several = each_workspace(options)
+    if several is not None:
+        return _for_several(arguments, options, several, work, screen, not_whole)
+    report = work(options)
+    print(report.as_json() if arguments.json else screen(report))
+    return exit_code_of(report, not_whole)
+
+
+def _for_several(
+    arguments: argparse.Namespace,
+    options: Any,
+    several: Sequence[Any],
+    work: Callable[[Any], Any],
+    screen: Callable[[Any], str],
+    not_whole: int,
+) -> int:
+    from dataclasses import replace
+
+    from .publish import check_publish, publish
+    from .screen import outcomes_screen
+
+    check_publish(options)
+    outcomes = []
+    for one in several:
+        outcomes.append(outcome_of(one.workspace, partial(work, replace(one, publish=None)), not_whole))
+        if outcomes[-1].report and not arguments.json:
+            print(screen(outcomes[-1].report), end="\n\n", flush=True)
+    codes = [outcome.exit_code for outcome in outcomes]
+    print(as_json(outcomes) if arguments.json else outcomes_screen(outcomes))
+    if options.publish and any(outcome.report for outcome in outcomes):
+        try:
+            publish(Path(options.where), Path(options.publish))
+        except Exception as error:  # noqa: BLE001 - what became of the workspaces counts all the same
+            codes.append(failed(error))
+    return worst(codes)
 
 
 def _time(value: str | None) -> datetime | None:
@@ -113,21 +145,14 @@ def _time(value: str | None) -> datetime | None:
         raise ConfigurationError(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
-def _status(arguments: argparse.Namespace) -> int:
-    from .status import status, status_screen
-
-    shown = status(_sync_options(arguments))
-    print(shown.as_json() if arguments.json else status_screen(shown))
-    return EXIT_OK
-
-
 def _models(arguments: argparse.Namespace) -> int:
     from .views import create_views, printed
+    from .workspaces import any_workspace
 
     if arguments.print:
         print("\n".join(printed(_sync_options(arguments), arguments.dialect)))
         return EXIT_OK
-    report = create_views(_sync_options(arguments))
+    report = create_views(any_workspace(_sync_options(arguments)))
     print(report.as_json() if arguments.json else report.as_text())
     return EXIT_OK
 
@@ -139,8 +164,9 @@ def _dbt(arguments: argparse.Namespace) -> int:
         write_package(Path(arguments.write), arguments.dialect)
         return EXIT_OK
     from .dbt import run_dbt
+    from .workspaces import any_workspace
 
-    report = run_dbt(_sync_options(arguments), arguments.models_dataset)
+    report = run_dbt(any_workspace(_sync_options(arguments)), arguments.models_dataset)
     print(report.as_json() if arguments.json else report.as_text())
     return EXIT_DRIFT if report.failures else EXIT_OK
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill, indent
 
+from .outcomes import WORST_FIRST
+
 EXIT_CODES: Mapping[int, str] = {
     0: "loaded, and nothing is known to be missing",
     1: "an error in prefect-runs, or a reply that it does not understand: report it",
@@ -15,6 +17,7 @@ EXIT_CODES: Mapping[int, str] = {
     5: "verify: the warehouse differs from the server, as the output and the table verifications say; "
     "dbt: a model or a test failed",
 }
+
 
 SERVER = """\
 PREFECT_API_URL, PREFECT_API_KEY, PREFECT_API_AUTH_STRING, .env,
@@ -75,7 +78,9 @@ COMMAND = Page(
     description="""\
 Copies run metadata of a Prefect server into a warehouse, and keeps the copy
 true: every run, every state it went through, every change. The first sync
-loads everything, the others what changed since.""",
+loads everything, the others what changed since. Of several workspaces, each
+has its turn; the exit code is the first of """
+    f"{', '.join(map(str, WORST_FIRST))} that any has.",
     examples=[
         ("prefect-runs sync", "load what changed into prefect_runs.duckdb, from cron or by hand"),
         ("prefect-runs verify --repair", "compare with the server, and read again what differs"),

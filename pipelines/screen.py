@@ -9,6 +9,7 @@ from typing import Any
 from prefect_runs.verify import Drift
 
 from .backfill import BackfillReport
+from .outcomes import Outcome
 from .sync import SyncReport
 from .verify import Pass, VerifyReport
 
@@ -69,6 +70,12 @@ def sync_screen(report: SyncReport) -> str:
         *(f"warning: {warning}" for warning in report.warnings),
     ]
     return "\n".join(lines).rstrip()
+
+
+def outcomes_screen(outcomes: Sequence[Outcome]) -> str:
+    """The last lines after several workspaces: what became of each."""
+    rows = [(outcome.workspace, outcome.exit_code, outcome.words) for outcome in outcomes]
+    return text_table(("workspace", "exit code", "outcome"), rows)
 
 
 def backfill_screen(report: BackfillReport) -> str:

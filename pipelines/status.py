@@ -66,7 +66,7 @@ def status(options: SyncOptions) -> Status:
 
 def status_screen(shown: Status) -> str:
     """The status as a person reads it."""
-    if not shown.rows:
+    if not any(shown.rows.values()):
         return f"{shown.destination} holds nothing of {shown.workspace} yet; run prefect-runs sync"
     watermarks = [(name, time) for name, time in shown.watermarks.items()]
     lines = [

@@ -15,20 +15,12 @@ from types import TracebackType
 from typing import Any
 
 import dlt
-from dlt.common.configuration import resolve_configuration
+from dlt.common.destination.client import WithStateSync
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import (
-    Access,
-    ConfigurationError,
-    PrefectCredentials,
-    PrivacyRules,
-    ReadSettings,
-    RunFilters,
-    Selection,
-    prefect_runs,
-)
+from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
@@ -40,8 +32,10 @@ from .memory import keep_small, small_loads
 from .options import SyncOptions
 from .torso import remove_torso
 from .warehouse import Untrusted, Warehouse
+from .workspaces import workspace_of
 
-SECTIONS = ("sources", "prefect_runs")
+# dlt names a schema after its source
+SCHEMA = "prefect_runs"
 
 # rows of a first load or backfill that are committed together: what a killed one loses is read again in seconds
 CHUNK_ROWS = 5_000
@@ -64,14 +58,13 @@ class Target:
     def __init__(self, options: SyncOptions, progress: Collector | None = None) -> None:
         keep_small()
         self.options = options
-        self.credentials = _resolved(PrefectCredentials, SECTIONS, {"api_url": options.api_url})
-        self.connection = self.credentials.connection()
-        self.workspace: str = (
-            options.workspace or dlt.config.get("sources.prefect_runs.workspace") or self.connection.workspace
-        )
-        self.settings: ReadSettings = _resolved(ReadSettings, (*SECTIONS, "settings"), options.settings)
-        self.filters: RunFilters = _resolved(RunFilters, (*SECTIONS, "filters"), {"start_date": options.start_date})
-        self.privacy: PrivacyRules = _resolved(PrivacyRules, (*SECTIONS, "privacy"), {})
+        configured = workspace_of(options)
+        self.workspace = configured.name
+        self.credentials = configured.credentials
+        self.connection = configured.connection
+        self.settings = configured.settings
+        self.filters = configured.filters
+        self.privacy = configured.privacy
         name, destination = pipeline_name(options, self.workspace), options.dlt_destination()
         # before dlt makes or reads the working folder
         self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
@@ -103,12 +96,27 @@ class Target:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
         if self.options.destination == "duckdb":
             remove_torso(Path(self.options.where))
-        patiently(self.pipeline.sync_destination)
+        self.ask_destination()
         for load_id in self.pipeline.list_normalized_load_packages():
             patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
         self.warehouse.loaded()
+
+    def ask_destination(self) -> None:
+        """Make the pipeline's state and schema those of the destination."""
+        patiently(self.pipeline.sync_destination)
+        if not self.pipeline.default_schema_name:
+            patiently(self._share_schema)
+
+    def _share_schema(self) -> None:
+        """Take the schema that other workspaces made the dataset with: this one has not loaded anything into it yet."""
+        with self.pipeline.destination_client() as client, contextlib.suppress(DestinationUndefinedEntity):
+            stored = client.get_stored_schema(SCHEMA) if isinstance(client, WithStateSync) else None
+            if stored:
+                with self.pipeline.managed_state():
+                    self.pipeline.schemas.save_schema(dlt.Schema.from_dict(json.loads(stored.schema)))
+                    self.pipeline.default_schema_name = stored.schema_name  # type: ignore[assignment]
 
     def require_runs(self) -> None:
         """Refuse a destination that has no runs.
@@ -238,7 +246,7 @@ def asked_only(options: SyncOptions) -> Iterator[Target]:
         tempfile.TemporaryDirectory(prefix="prefect-runs-") as folder,
         Target(replace(options, pipelines_dir=folder)) as target,
     ):
-        patiently(target.pipeline.sync_destination)
+        target.ask_destination()
         yield target
 
 
@@ -268,9 +276,3 @@ def pipeline_name(options: SyncOptions, workspace: str) -> str:
     digest = hashlib.sha256("\n".join([destination, dataset, workspace, *file]).encode()).hexdigest()[:6]
     readable = re.sub(r"[^a-z0-9]+", "_", workspace.lower()).strip("_")[:30]
     return f"prefect_runs_{readable}_{digest}"
-
-
-def _resolved(spec: Any, sections: tuple[str, ...], given: dict[str, Any]) -> Any:
-    """Configuration of `spec`: what is given here, else dlt's, else (credentials) what Prefect's own client takes."""
-    values = {key: value for key, value in given.items() if value is not None}
-    return resolve_configuration(spec(), sections=sections, explicit_value=values or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
-from prefect_runs import Version
+from prefect_runs import Stranger, Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
@@ -36,8 +37,10 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
-        self._made: tuple[dlt.Schema, SqlClientBase[Any]] | None = None
+        self._made: SqlClientBase[Any] | None = None
         self._is_without_tombstones: bool | None = None
+        self._is_alone: bool | None = None
+        self._columns: dict[str, set[str]] = {}
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -64,7 +67,7 @@ class Warehouse:
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
-        return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
+        return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} AS run WHERE run.id IN ({{ids}})", ids)}
 
     def live_ids(self, table: str) -> set[str]:
         """See `prefect_runs.known.Known`."""
@@ -73,19 +76,34 @@ class Warehouse:
     def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
         """See `prefect_runs.known.Known`."""
         sequence = "sequence" if self.has(table, "sequence") else "NULL"
-        rows = self._with_ids(f"SELECT id, {sequence}, timestamp FROM {{{table}}} WHERE id IN ({{ids}})", ids)
+        rows = self._with_ids(
+            f"SELECT id, {sequence}, timestamp FROM {{{table}}} AS run WHERE run.id IN ({{ids}})", ids
+        )
         return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
 
     def has_runs(self, table: str, window: Window) -> bool:
         """See `prefect_runs.known.Known`."""
-        sql = f"SELECT 1 FROM {{{table}}} WHERE expected_start_time >= %s AND expected_start_time < %s LIMIT 1"
-        return bool(self.rows(sql, window.start, window.end))
+        sql = f"SELECT 1 FROM {{{table}}} AS run WHERE expected_start_time >= %s AND expected_start_time < %s"
+        return bool(self.rows(f"{sql} AND run.workspace = %s LIMIT 1", window.start, window.end, self._workspace))
+
+    def of_others(self, table: str, ids: Collection[str]) -> Stranger | None:
+        """See `prefect_runs.known.Known`."""
+        if self._is_alone is None:
+            self._is_alone = not self.rows("SELECT 1 FROM {syncs} WHERE workspace <> %s LIMIT 1", self._workspace)
+        if self._is_alone:
+            return None
+        sql = f"SELECT id, workspace FROM {{{table}}} AS run WHERE run.id IN ({{ids}})"
+        for id_, workspace in self._with_ids(sql, ids, whose="<>"):
+            synced = "SELECT finished_at, server_url FROM {syncs} WHERE workspace = %s AND server_url IS NOT NULL"
+            _, url = max(self.rows(synced, workspace), default=(None, None), key=lambda row: as_utc(row[0]))
+            return Stranger(id_, workspace, url)
+        return None
 
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """See `prefect_runs.known.Known`."""
         columns = LINKS[table]
         some = " OR ".join(f"{column} IS NOT NULL" for column in columns)
-        sql = f"SELECT id, {', '.join(columns)} FROM {{{table}}} WHERE ({some}) AND id IN ({{ids}})"
+        sql = f"SELECT id, {', '.join(columns)} FROM {{{table}}} AS run WHERE ({some}) AND run.id IN ({{ids}})"
         return {
             id_: {column: value for column, value in zip(columns, values, strict=True) if value is not None}
             for id_, *values in self._with_ids(sql, ids)
@@ -112,7 +130,7 @@ class Warehouse:
             self._is_without_tombstones = not self.rows("SELECT 1 FROM {tombstones} LIMIT 1")
         if self._is_without_tombstones:
             return set()
-        sql = f"SELECT id FROM {{tombstones}} WHERE resource = '{table}' AND id IN ({{ids}})"
+        sql = f"SELECT id FROM {{tombstones}} AS run WHERE resource = '{table}' AND run.id IN ({{ids}})"
         return {row[0] for row in self._with_ids(sql, ids)}
 
     def ends(self, table: str, ids: Collection[str]) -> Mapping[str, datetime | None]:
@@ -142,27 +160,35 @@ class Warehouse:
         return f"NOT EXISTS (SELECT 1 FROM {{tombstones}} AS t WHERE t.resource = '{table}' AND t.id = {run}.id)"
 
     def has(self, table: str, column: str = "_dlt_id") -> bool:
-        """Whether the table was loaded before, and with this column."""
-        schema = self._schema
-        if schema is None or table not in schema.data_table_names(seen_data_only=True):
-            return False
-        return column in schema.tables[table]["columns"]
+        """Whether the table was loaded before, by whatever workspace, and with this column."""
+        if table not in self._columns:
+            # not dlt's schema, which tells what this workspace's pipeline loaded
+            self._columns[table] = patiently(lambda: self._columns_of(table))
+        return column in self._columns[table]
+
+    def _columns_of(self, table: str) -> set[str]:
+        if self._client is None:
+            return set()
+        with self._client as client, contextlib.suppress(DatabaseUndefinedRelation):
+            name = client.make_qualified_table_name(table)
+            with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:
+                # Snowflake writes them in capitals
+                return {column[0].lower() for column in cursor.description or ()}
+        return set()
 
     @property
-    def _schema(self) -> dlt.Schema | None:
-        return self._kept[0] if self._kept else None
-
-    @property
-    def _kept(self) -> tuple[dlt.Schema, SqlClientBase[Any]] | None:
-        """The schema, which dlt reads from its file each time, and a client, which takes as long to make as to ask."""
+    def _client(self) -> SqlClientBase[Any] | None:
+        """A client, which takes as long to make as to ask; None before the first load."""
         if self._made is None and self._pipeline.default_schema_name:
-            self._made = self._pipeline.default_schema, self._pipeline.sql_client()
+            self._made = self._pipeline.sql_client()
         return self._made
 
     def loaded(self) -> None:
         """Take note that something was loaded: there may be tables and columns that were not there before."""
         self._made = None
         self._is_without_tombstones = None
+        self._is_alone = None
+        self._columns.clear()
 
     def missing(self, tables: Iterable[str]) -> list[str]:
         """Those of `tables` that are not in the dataset, whoever's pipeline loads into it."""
@@ -175,11 +201,16 @@ class Warehouse:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
         return self.rows(f"{sql} AND run.workspace = %s", *parameters, self._workspace)
 
-    def _with_ids(self, sql: str, ids: Collection[str]) -> Answer:
+    def _with_ids(self, sql: str, ids: Collection[str], whose: str = "=") -> Answer:
+        """Rows of the workspace, or of others with `<>`; `sql` ends in a condition and calls the table `run`."""
         return [
             row
             for batch in batches(ids, IDS_ASKED)
-            for row in self.rows(sql.replace("{ids}", ", ".join(["%s"] * len(batch))), *batch)
+            for row in self.rows(
+                f"{sql.replace('{ids}', ', '.join(['%s'] * len(batch)))} AND run.workspace {whose} %s",
+                *batch,
+                self._workspace,
+            )
         ]
 
     def _answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
@@ -189,9 +220,9 @@ class Warehouse:
         """The answers; None where the table does not exist."""
         # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
         # DuckDB file that is held open keeps everybody else out
-        if self._kept is None:
+        if self._client is None:
             return
-        with self._kept[1] as client:
+        with self._client as client:
             names = {table: client.make_qualified_table_name(table) for table in ALL_TABLES}
             for sql, parameters in questions:
                 try:

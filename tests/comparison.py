@@ -40,9 +40,14 @@ ServerRows = dict[str, list[Row]]
 """Table → its rows as the server has them: runs, and states with the id of their run."""
 
 
-def differences(api: PrefectApi, warehouse: Warehouse, since: datetime) -> list[str]:
-    """What differs between the server and the warehouse, in words; empty when nothing does."""
-    return [str(difference) for difference in compared(server_rows(api, since), warehouse)]
+def differences(api: PrefectApi, warehouse: Warehouse, since: datetime, workspace: str | None = None) -> list[str]:
+    """What differs between the server and the warehouse, in words; empty when nothing does.
+
+    Args:
+        workspace: the server's rows are those of this workspace, where the dataset has several.
+    """
+    found = compared(server_rows(api, since), warehouse, workspace=workspace)
+    return [str(difference) for difference in found]
 
 
 def server_rows(api: PrefectApi, since: datetime = EVER, ahead: datetime = NEVER) -> ServerRows:
@@ -55,7 +60,9 @@ def server_rows(api: PrefectApi, since: datetime = EVER, ahead: datetime = NEVER
     return found
 
 
-def compared(server: ServerRows, warehouse: Warehouse, ahead: datetime = NEVER) -> list[Difference]:
+def compared(
+    server: ServerRows, warehouse: Warehouse, ahead: datetime = NEVER, workspace: str | None = None
+) -> list[Difference]:
     """What differs between the server's rows and the warehouse's; runs with a tombstone are to be gone there.
 
     Runs of the warehouse that wait for a time from `ahead` on are left out: syncs do not follow those.
@@ -63,8 +70,9 @@ def compared(server: ServerRows, warehouse: Warehouse, ahead: datetime = NEVER) 
     found: list[Difference] = []
     with warehouse.reading() as rows:
         for kind, states in STATES_OF.items():
-            loaded = _loaded(rows, TABLES[kind], found)
-            reasons = {row["id"]: row["reason"] for row in _rows(rows, "tombstones") if row["resource"] == kind}
+            loaded = _loaded(rows, TABLES[kind], found, workspace)
+            tombstones = _of(workspace, _rows(rows, "tombstones"))
+            reasons = {row["id"]: row["reason"] for row in tombstones if row["resource"] == kind}
             gone = reasons.keys()
             # a run that is known from events alone never had a row
             with_row = {id_ for id_, reason in reasons.items() if reason != "events_only"}
@@ -75,7 +83,7 @@ def compared(server: ServerRows, warehouse: Warehouse, ahead: datetime = NEVER) 
             on_server = {row["id"]: row for row in server[kind]}
             live = {id_: _as_linked(row, on_server.get(id_, {})) for id_, row in loaded.items() if id_ not in out}
             found += _compare(kind, server[kind], live)
-            loaded_states = _loaded(rows, TABLES[states], found)
+            loaded_states = _loaded(rows, TABLES[states], found, workspace)
             live_states = {id_: row for id_, row in loaded_states.items() if row[_run_column(kind)] not in out}
             found += _compare(states, server[states], live_states)
     return found
@@ -173,11 +181,13 @@ def _value(column: Column, value: Any) -> Any:
     return value
 
 
-def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table, found: list[Difference]) -> dict[str, Row]:
+def _loaded(
+    warehouse: duckdb.DuckDBPyConnection, table: Table, found: list[Difference], workspace: str | None
+) -> dict[str, Row]:
     """Rows by id, with their children; what is there twice is added to `found`."""
     loaded: dict[str, Row] = {}
     parents = {}
-    for row in _rows(warehouse, table.name):
+    for row in _of(workspace, _rows(warehouse, table.name)):
         if row["id"] in loaded:
             found.append(_double(table.name, row, f"{table.name} has {row['id']} twice"))
         loaded[row["id"]] = {column.name: None for column in table.columns} | {**row, "tags": [], "state_details": None}
@@ -185,6 +195,8 @@ def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table, found: list[Diff
     for name in table.children:
         child = f"{table.name}__{name}"
         for row in _rows(warehouse, child):
+            if row["_dlt_parent_id"] not in parents and workspace:
+                continue
             copy = loaded[parents[row["_dlt_parent_id"]]]
             if name == "tags":
                 copy["tags"] = sorted([*copy["tags"], row["value"]])
@@ -197,6 +209,10 @@ def _loaded(warehouse: duckdb.DuckDBPyConnection, table: Table, found: list[Diff
 
 def _double(table: str, row: Row, text: str) -> Difference:
     return Difference(table, row["id"], row["id" if table in STATES_OF else _run_column(table)], "double", text)
+
+
+def _of(workspace: str | None, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if workspace in (None, row["workspace"])]
 
 
 def _rows(warehouse: duckdb.DuckDBPyConnection, table: str) -> list[Row]:

@@ -172,15 +172,25 @@ RUNS = [
 ]
 
 
+# columns with ids, which no two workspaces share
+IDS = ("id", "flow_id", "deployment_id", "flow_run_id", "task_run_id", "parent_task_run_id", "state_id")
+
+
+def of_workspace(prefix: str, row: Row) -> Row:
+    """The row with `prefix` before all its ids."""
+    return {name: f"{prefix}{value}" if name in IDS and value else value for name, value in row.items()}
+
+
 @dlt.source(name="prefect_runs")
-def handmade(only: Collection[str], flow_name: str) -> Iterator[Any]:
+def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, prefix: str = "") -> Iterator[Any]:
     """The history, in the tables of the source."""
     for kind in ("flow", "task"):
         runs, states = TABLES[f"{kind}_runs"], TABLES[f"{kind}_run_states"]
         of_kind = [run for run in RUNS if run.kind == kind and run.id in (only or run.id)]
-        shape, state_shape = RunShape(runs, WORKSPACE, OPEN), StateShape(states, f"{kind}_run_id", WORKSPACE, OPEN)
-        yield resource([shape(run.row()) for run in of_kind], runs)
-        yield resource([state_shape(state, run.id) for run in of_kind for state in run.history()], states)
+        shape, state_shape = RunShape(runs, workspace, OPEN), StateShape(states, f"{kind}_run_id", workspace, OPEN)
+        yield resource([of_workspace(prefix, shape(run.row())) for run in of_kind], runs)
+        history = [state_shape(state, run.id) for run in of_kind for state in run.history()]
+        yield resource([of_workspace(prefix, state) for state in history], states)
     named = {"created": TEN.isoformat(), "updated": TEN.isoformat()}
     for name, row in (
         ("flows", {"id": "flow", "name": flow_name, **named}),
@@ -189,15 +199,20 @@ def handmade(only: Collection[str], flow_name: str) -> Iterator[Any]:
             {"id": "deployment", "name": f"nightly {flow_name}", "flow_id": "flow", "paused": False, **named},
         ),
     ):
-        yield resource([shaped_with_children(TABLES[name], WORKSPACE, OPEN)(row)], TABLES[name])
+        yield resource([of_workspace(prefix, shaped_with_children(TABLES[name], workspace, OPEN)(row))], TABLES[name])
     gone = {"resource": "flow_runs", "id": "missed", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
-    yield resource([Shape(TABLES["tombstones"], WORKSPACE, OPEN)(gone)], TABLES["tombstones"])
+    yield resource([of_workspace(prefix, Shape(TABLES["tombstones"], workspace, OPEN)(gone))], TABLES["tombstones"])
     synced = {"finished_at": TEN.isoformat(), "whole": True, "gaps": []}
-    yield resource([Shape(TABLES["syncs"], WORKSPACE, OPEN)(synced)], TABLES["syncs"])
+    yield resource([Shape(TABLES["syncs"], workspace, OPEN)(synced)], TABLES["syncs"])
 
 
 def load(
-    folder: Path, destination: str, only: Collection[str] = (), flow_name: str = "etl", workspace: str = WORKSPACE
+    folder: Path,
+    destination: str,
+    only: Collection[str] = (),
+    flow_name: str = "etl",
+    workspace: str = WORKSPACE,
+    prefix: str = "",
 ) -> SyncOptions:
     """Load the history, or some of its runs, into a DuckDB file in `folder` or elsewhere; returns how to find it."""
     options = SyncOptions(
@@ -213,5 +228,5 @@ def load(
         dataset_name=options.dataset,
         pipelines_dir=options.pipelines_dir,
     )
-    pipeline.run(handmade(only, flow_name), loader_file_format="parquet")
+    pipeline.run(handmade(only, flow_name, workspace, prefix), loader_file_format="parquet")
     return options

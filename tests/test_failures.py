@@ -31,8 +31,8 @@ from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs import WarehouseBusy
 from prefect_runs_pipelines import failures, memory
-from prefect_runs_pipelines.cli import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.local_server import LocalServer, free_port
+from prefect_runs_pipelines.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.target import Target
 
 KEY = "pnu_secret_0123456789"

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import handmade
 import pytest
@@ -97,6 +98,33 @@ FACTS = {
         "deployment_name": None,
     },
 }
+
+
+# what differs from one moment of asking to the next
+MOVING = {"_dlt_id", "_dlt_load_id", "seconds_since_success"}
+PREFIX = "other-"
+
+
+def test_workspaces_in_one_dataset_have_the_rows_that_each_would_have_alone(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    alone, both = handmade.load(tmp_path / "alone", "duckdb"), handmade.load(tmp_path, "duckdb")
+    # flows, work pools, queues and tags with the same names
+    handmade.load(tmp_path, "duckdb", workspace="another", prefix=PREFIX)
+    for options in (alone, both):
+        create_views(options)
+    with answers(alone, None) as of_one, answers(both, None) as of_both:
+        for name in NAMES:
+            rows = of_one(f"SELECT * FROM prefect.{name}")
+            assert {row["workspace"] for row in rows} == {handmade.WORKSPACE}, name
+            for workspace in (handmade.WORKSPACE, "another"):
+                found = of_both(f"SELECT * FROM prefect.{name} WHERE workspace = '{workspace}'")
+                assert settled(found) == settled(rows), f"{name} of {workspace}"
+
+
+def settled(rows: list[dict[str, Any]]) -> Counter[str]:
+    """Rows without what tells workspaces apart, and what moves."""
+    kept = [{name: value for name, value in row.items() if name not in {*MOVING, "workspace"}} for row in rows]
+    return Counter(re.sub(rf"\b{PREFIX}", "", str(row)) for row in kept)
 
 
 @pytest.mark.parametrize("run", FACTS)
@@ -334,7 +362,7 @@ class TestCommand:
     def test_takes_no_table_for_empty_that_another_workspace_filled(self, tmp_path: Path) -> None:
         handmade.load(tmp_path, "duckdb")
         # whose pipeline knows of no task runs
-        options = handmade.load(tmp_path, "duckdb", only=("missed",), workspace="another")
+        options = handmade.load(tmp_path, "duckdb", only=("missed",), workspace="another", prefix="other-")
         assert create_views(options).missing == ["task_runs__tags"]
         with answers(options, None) as rows:
             assert len(rows("SELECT * FROM prefect.task_run_facts")) == 3

@@ -21,7 +21,7 @@ from .exceptions import (
     UnexpectedReply,
     WarehouseBusy,
 )
-from .known import Known, Version
+from .known import Known, Stranger, Version
 from .paging import Row
 from .privacy import Privacy, PrivacyRules
 from .progress import STATE_KEY, State, unfinished
@@ -176,6 +176,7 @@ __all__ = [
     "RunFilters",
     "Selection",
     "ServerUnavailable",
+    "Stranger",
     "TemporaryError",
     "UnexpectedReply",
     "Version",

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .chains import Place
 from .windows import Window
 
 Version = tuple[datetime, datetime | None]
 """`updated` of a run's row, and the time of its state (None where the row was torn)."""
+
+
+class Stranger(NamedTuple):
+    """A row of another workspace: its id, the workspace, and the URL of its server as far as it is known."""
+
+    id: str
+    workspace: str
+    server_url: str | None
 
 
 class Known(Protocol):
@@ -51,6 +59,10 @@ class Known(Protocol):
 
     def has_runs(self, table: str, window: Window) -> bool:
         """Whether `table` has any run expected in `window`, live or not."""
+        ...
+
+    def of_others(self, table: str, ids: Collection[str]) -> Stranger | None:
+        """A row of `table` with one of `ids` that is another workspace's; None where there is none, as it should be."""
         ...
 
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:

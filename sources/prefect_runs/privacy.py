@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
@@ -45,6 +45,8 @@ RULED = {
 @configspec
 class PrivacyRules(BaseConfiguration):
     """What is not loaded as the server tells it; section ``[sources.prefect_runs.privacy]``."""
+
+    __section__: ClassVar[str] = "privacy"
 
     drop: list[str] | None = None
     """Columns, and places in JSON columns, that are left out."""

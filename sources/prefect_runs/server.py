@@ -29,7 +29,9 @@ from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunReader
 from .selection import Selection
 from .settings import ReadSettings, RunFilters
+from .shared_ids import shared_id
 from .state_history import StateHistory
+from .tables import TABLES
 from .tally import Tally
 from .unchanged import unless_unchanged
 from .verify import Holdings, Verify
@@ -203,7 +205,15 @@ class Server:
             yield None
 
     def loaded(self, resource: str, rows: list[Row]) -> list[Row]:
-        """`rows`, counted as loaded."""
+        """`rows`, counted as loaded.
+
+        Raises:
+            ConfigurationError: one of them would overwrite a row of another workspace.
+        """
+        if self._known and TABLES[resource].key == ("id",) and rows:
+            stranger = self._known.of_others(resource, [row["id"] for row in rows])
+            if stranger:
+                raise shared_id(resource, stranger, self.workspace, self.client.connection.url)
         self.tally.loaded(resource, len(rows))
         return rows
 

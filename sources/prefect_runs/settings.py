@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
@@ -34,6 +35,8 @@ REMEMBERED_RUNS = 20
 @configspec
 class ReadSettings(BaseConfiguration):
     """How the server is read; section ``[sources.prefect_runs.settings]``."""
+
+    __section__: ClassVar[str] = "settings"
 
     lookback_minutes: float = 10.0
     """How far before the watermark each sync reads again. Task runs are recorded up to a minute and a half
@@ -97,6 +100,8 @@ class RunFilters(BaseConfiguration):
     Tags, flows and deployments are those of the flow run, for task runs too (task runs outside any flow are
     then left out); state types are each run's own.
     """
+
+    __section__: ClassVar[str] = "filters"
 
     tags_any: list[str] | None = None
     tags_all: list[str] | None = None

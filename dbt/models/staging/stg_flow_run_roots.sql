@@ -2,6 +2,7 @@
 WITH RECURSIVE parents AS (
   SELECT
     child.id,
+    child.workspace,
     task.flow_run_id AS parent_id
   FROM {{ prefect_table('flow_runs') }} AS child
   JOIN {{ prefect_table('task_runs') }} AS task
@@ -11,12 +12,14 @@ WITH RECURSIVE parents AS (
 ), ancestors AS (
   SELECT
     id,
+    workspace,
     parent_id AS ancestor_id,
     1 AS depth
   FROM parents
   UNION ALL
   SELECT
     below.id,
+    below.workspace,
     parents.parent_id,
     below.depth + 1
   FROM ancestors AS below
@@ -27,6 +30,7 @@ WITH RECURSIVE parents AS (
 )
 SELECT
   ancestors.id,
+  ancestors.workspace,
   ancestors.ancestor_id AS root_flow_run_id
 FROM ancestors
 LEFT JOIN parents
