@@ -173,18 +173,22 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _sync_options(arguments: argparse.Namespace) -> Any:
     from .options import SyncOptions
 
-    resources = getattr(arguments, "resources", None)
     return SyncOptions(
         api_url=arguments.api_url,
         workspace=arguments.workspace,
         destination=arguments.destination,
         dataset=arguments.dataset,
         database=arguments.database,
-        resources=tuple(name.strip() for name in resources.split(",")) if resources else (),
+        resources=_names(getattr(arguments, "resources", None)),
+        extras=_names(getattr(arguments, "extras", None)),
         start_date=getattr(arguments, "start_date", None),
         full=getattr(arguments, "full", False),
         publish=getattr(arguments, "publish", None),
     )
+
+
+def _names(listed: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",")) if listed else ()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,6 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     sync = commands.add_parser("sync", help="load what changed", epilog=EXIT_CODES, formatter_class=form)
     _add_destination(sync)
     sync.add_argument("--resources", help="only these resources, separated by commas")
+    sync.add_argument(
+        "--with", dest="extras", metavar="EXTRAS", help="these too, such as logs,events,deployment_changes"
+    )
     sync.add_argument("--start-date", help="leave out runs expected to start before, such as 2026-01-31")
     sync.add_argument("--full", action="store_true", help="read everything again and merge it")
     sync.add_argument("--publish", metavar="PATH", help="put a copy of the DuckDB file there, for readers")

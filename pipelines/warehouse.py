@@ -14,7 +14,7 @@ from prefect_runs import Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
-from prefect_runs.tables import ALL_TABLES, LINKS, TABLES
+from prefect_runs.tables import ALL_TABLES, EXTRAS, LINKS, TABLES
 from prefect_runs.windows import Window
 
 from .failures import patiently
@@ -128,8 +128,9 @@ class Warehouse:
     def counts(self) -> dict[str, int]:
         """Rows of the workspace in each table that exists."""
         own = (self._workspace,)
-        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in TABLES)
-        return {table: int(rows[0][0]) for table, rows in zip(TABLES, answers, strict=False) if rows}
+        tables = [table for table in TABLES if table not in EXTRAS or self.has(table)]
+        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in tables)
+        return {table: int(rows[0][0]) for table, rows in zip(tables, answers, strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""
