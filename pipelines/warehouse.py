@@ -14,7 +14,7 @@ from prefect_runs import Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
-from prefect_runs.tables import ALL_TABLES, EXTRAS, LINKS, TABLES
+from prefect_runs.tables import ALL_TABLES, LINKS, TABLES
 from prefect_runs.windows import Window
 
 from .failures import patiently
@@ -64,10 +64,14 @@ class Warehouse:
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
+        if not self.has(table):
+            return set()
         return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} WHERE id IN ({{ids}})", ids)}
 
     def live_ids(self, table: str) -> set[str]:
         """See `prefect_runs.known.Known`."""
+        if not self.has(table):
+            return set()
         return {row[0] for row in self.of_workspace(f"SELECT id FROM {{{table}}} AS run WHERE {self.live(table)}")}
 
     def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
@@ -128,9 +132,10 @@ class Warehouse:
     def counts(self) -> dict[str, int]:
         """Rows of the workspace in each table that exists."""
         own = (self._workspace,)
-        tables = [table for table in TABLES if table not in EXTRAS or self.has(table)]
+        tables = [table for table in TABLES if self.has(table)]
         answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in tables)
-        return {table: int(rows[0][0]) for table, rows in zip(tables, answers, strict=False) if rows}
+        # read to their end, which closes the database
+        return {table: int(rows[0][0]) for table, rows in zip(tables, list(answers), strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""

@@ -89,7 +89,7 @@ class Extras:
         """From when on events are wanted that the server still has; a gap where that is later than the watermark."""
         ceiling = self._server.ceiling
         if watermark and ceiling - watermark < DAY:
-            return watermark
+            return self._start or EVER
         kept_from = ceiling - self._server.retention.events
         if watermark and watermark < kept_from:
             self._server.tally.gap(

@@ -38,7 +38,7 @@ class Timeline:
     Args:
         table: its name.
         read: gives all rows of a window, oldest first.
-        start: from when on a first load reads.
+        start: nothing of before is read.
         asked: differs when other rows are asked for; then everything is read anew.
         ceiling: the server's time when this sync began.
         settings: lookback, rows of a chunk.
@@ -90,7 +90,7 @@ class Timeline:
         if "snapshot" in state:
             return snapshot_plan(state["snapshot"])
         since = min(watermark, self._ceiling) - self._settings.lookback if watermark else self._start
-        return Plan(self._ceiling, window=Window(since, self._ceiling + AHEAD))
+        return Plan(self._ceiling, window=Window(max(since, self._start), self._ceiling + AHEAD))
 
     def _is_chunk(self, rows: int) -> bool:
         return self._settings.chunk_rows is not None and rows >= ROWS_PER_RUN * self._settings.chunk_rows
