@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, prefect_runs
-from prefect_runs.tables import TABLES, Table
+from prefect_runs.tables import EXTRAS, TABLES, Table
 from prefect_runs_pipelines.demo import IMPATIENT, play
 from prefect_runs_pipelines.local_server import local_server
 from prefect_runs_pipelines.models import Model, models
@@ -57,6 +57,8 @@ def write(found: dict[str, str]) -> None:
 
 def _table_page(table: Table, all_models: Sequence[Model]) -> str:
     parts = [GENERATED, f"# {table.name}", table.description]
+    if table.name in EXTRAS:
+        parts.append(f"Loaded where it is asked for: `prefect-runs sync --with {table.name}` ([extras](../extras.md)).")
     if table.key:
         parts.append(f"Key: {_names(table.key)}.")
     if table.leads_to:

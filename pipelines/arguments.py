@@ -36,6 +36,9 @@ def _add_sync(commands: Commands) -> None:
     _add_destination(sync)
     sync.add_argument("--resources", metavar="NAMES", help="only these resources, separated by commas")
     sync.add_argument(
+        "--with", dest="extras", metavar="NAMES", help="these too, such as logs,events,deployment_changes"
+    )
+    sync.add_argument(
         "--start-date", metavar="TIME", help="leave out runs expected to start before, such as 2026-01-31"
     )
     sync.add_argument("--full", action="store_true", help="read everything again and merge it")

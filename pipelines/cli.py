@@ -199,18 +199,22 @@ def _completion(arguments: argparse.Namespace) -> int:
 def _sync_options(arguments: argparse.Namespace) -> Any:
     from .options import SyncOptions
 
-    resources = getattr(arguments, "resources", None)
     return SyncOptions(
         api_url=arguments.api_url,
         workspace=arguments.workspace,
         destination=arguments.destination,
         dataset=arguments.dataset,
         database=arguments.database,
-        resources=tuple(name.strip() for name in resources.split(",")) if resources else (),
+        resources=_names(getattr(arguments, "resources", None)),
+        extras=_names(getattr(arguments, "extras", None)),
         start_date=getattr(arguments, "start_date", None),
         full=getattr(arguments, "full", False),
         publish=getattr(arguments, "publish", None),
     )
+
+
+def _names(listed: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",")) if listed else ()
 
 
 # command → what runs it, with the parsed arguments

@@ -9,7 +9,7 @@ from typing import Any
 
 import dlt
 
-from prefect_runs import ConfigurationError
+from prefect_runs import RESOURCES, ConfigurationError
 
 DEFAULT_DATABASE = "prefect_runs.duckdb"
 DEFAULT_DATASET = "prefect"
@@ -25,6 +25,7 @@ class SyncOptions:
     dataset: str = DEFAULT_DATASET
     database: str | None = None
     resources: Sequence[str] = ()
+    extras: Sequence[str] = ()
     start_date: str | None = None
     full: bool = False
     publish: str | None = None
@@ -35,6 +36,11 @@ class SyncOptions:
     def where(self) -> str:
         """The destination in words: its name, or the DuckDB file."""
         return self.database or DEFAULT_DATABASE if self.destination == "duckdb" else self.destination
+
+    @property
+    def read(self) -> Sequence[str]:
+        """The resources to read."""
+        return (*(self.resources or RESOURCES), *self.extras)
 
     @property
     def identity(self) -> list[str]:

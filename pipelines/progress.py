@@ -9,7 +9,7 @@ from typing import TextIO
 
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import RESOURCES
+from prefect_runs import EXTRAS, RESOURCES
 
 SECONDS_BETWEEN_LINES = 2.0
 
@@ -33,7 +33,7 @@ class ProgressLines(Collector):
         label: str | None = None,
     ) -> None:
         """Count `inc` more of `name`."""
-        if name in RESOURCES:
+        if name in RESOURCES or name in EXTRAS:
             self._counts[name] += inc
         now = time.monotonic()
         if self._counts and now - self._printed >= SECONDS_BETWEEN_LINES:

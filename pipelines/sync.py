@@ -14,7 +14,7 @@ from typing import Any
 
 from dlt.common.runtime.collector_base import Collector
 
-from prefect_runs import RESOURCES, Access, ConfigurationError, unfinished
+from prefect_runs import EXTRAS, RESOURCES, Access, ConfigurationError, unfinished
 from prefect_runs.change_capture import UNFINISHED
 
 from .failures import explained, patiently
@@ -57,7 +57,7 @@ class Sync:
     """One sync of one target."""
 
     def __init__(self, options: SyncOptions, progress: Collector | None = None) -> None:
-        check_resources(options.resources)
+        check_resources((*options.resources, *options.extras))
         check_publish(options)
         self.options = options
         self.target = Target(options, progress)
@@ -91,7 +91,7 @@ class Sync:
             row = self.target.sync_row(load_id)
             rows.append(row)
             began = began or row["window_end"]
-            if unfinished(dict(self.target.pipeline.state), self.options.resources or None):
+            if unfinished(dict(self.target.pipeline.state), self.options.read):
                 continue
             # the last chunk of a first load is whole up to when its first chunk began
             if row["window_start"] is None and row["finished_at"] - began > FRESH:
@@ -102,14 +102,12 @@ class Sync:
     def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back
         source = self.target.source(access, trusting=not self.options.full)
-        return (
-            source.with_resources(*self.options.resources, "tombstones", "syncs") if self.options.resources else source
-        )
+        return source.with_resources(*self.options.read, "tombstones", "syncs")
 
     def _forget(self) -> None:
         """Start anew: every resource makes its first load again, merged into what is there."""
         with self.target.pipeline.managed_state() as state:
-            for name in self.options.resources or RESOURCES:
+            for name in self.options.read:
                 state.get("sources", {}).get("prefect_runs", {}).get("resources", {}).pop(name, None)
 
     def _report(
@@ -154,6 +152,8 @@ def _each_once(lists: Iterable[list[str]]) -> list[str]:
 
 def check_resources(names: Sequence[str]) -> None:
     """Refuse names of resources that do not exist."""
-    unknown = set(names) - set(RESOURCES)
+    unknown = set(names) - {*RESOURCES, *EXTRAS}
     if unknown:
-        raise ConfigurationError(f"there is no resource {', '.join(sorted(unknown))}; there are {', '.join(RESOURCES)}")
+        raise ConfigurationError(
+            f"there is no resource {', '.join(sorted(unknown))}; there are {', '.join((*RESOURCES, *EXTRAS))}"
+        )

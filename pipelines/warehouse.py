@@ -67,10 +67,14 @@ class Warehouse:
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
+        if not self.has(table):
+            return set()
         return {row[0] for row in self._with_ids(f"SELECT id FROM {{{table}}} AS run WHERE run.id IN ({{ids}})", ids)}
 
     def live_ids(self, table: str) -> set[str]:
         """See `prefect_runs.known.Known`."""
+        if not self.has(table):
+            return set()
         return {row[0] for row in self.of_workspace(f"SELECT id FROM {{{table}}} AS run WHERE {self.live(table)}")}
 
     def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
@@ -146,8 +150,10 @@ class Warehouse:
     def counts(self) -> dict[str, int]:
         """Rows of the workspace in each table that exists."""
         own = (self._workspace,)
-        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in TABLES)
-        return {table: int(rows[0][0]) for table, rows in zip(TABLES, answers, strict=False) if rows}
+        tables = [table for table in TABLES if self.has(table)]
+        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in tables)
+        # read to their end, which closes the database
+        return {table: int(rows[0][0]) for table, rows in zip(tables, list(answers), strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""

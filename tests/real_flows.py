@@ -15,9 +15,11 @@ import sys
 import time
 
 import prefect
-from prefect import flow, pause_flow_run, suspend_flow_run, task
+from prefect import flow, get_run_logger, pause_flow_run, suspend_flow_run, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import INPUTS
 from prefect.client.orchestration import get_client
+from prefect.events import emit_event
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run as this_flow_run
@@ -224,6 +226,28 @@ def secret(password: str):
     with prefect.tags(password):
         state = tells_its_secret(password, [{"host": "a", "token": password}], return_state=True)
     return state.state_details.flow_run_id
+
+
+@task
+def warns() -> None:
+    get_run_logger().warning("of a task")
+
+
+@flow
+def logged():
+    """Logs at several levels, leaves an artifact and an event, and fails."""
+    logger = get_run_logger()
+    logger.info("of the flow")
+    warns()
+    logger.error("of the flow")
+    create_markdown_artifact("# Body", key="left", description="by the flow")
+    emit_event("shop.closed", resource={"prefect.resource.id": f"shop.{running_id()}"})
+    raise RuntimeError("closed")
+
+
+def logged_and_failed():
+    state = logged(return_state=True)
+    return str(state.state_details.flow_run_id)
 
 
 def ordinary_flows():

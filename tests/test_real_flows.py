@@ -351,3 +351,21 @@ def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server:
     copy.sync_and_compare()
     assert copy.values("SELECT state_name FROM prefect.flow_runs") == ["Fixed by hand"]
     api.close()
+
+
+def test_logs_an_artifact_and_an_event_of_a_flow_that_failed(copy: Copy, api: PrefectApi, server: LocalServer) -> None:
+    run_id = play(server, "logged_and_failed")
+    copy.settings.update(USUAL_LOOKBACK, log_failed_only=True, log_level="WARNING", event_prefixes=["shop."])
+    api.wait_at_rest(copy.since)
+    copy.sync(extras=("logs", "artifacts", "events"))
+    own = {"flow_run_id": {"any_": [run_id]}, "level": {"ge_": 30}}
+    logs = api.call("POST", "/logs/filter", {"logs": own})
+    assert sorted(copy.values("SELECT id FROM prefect.logs")) == sorted(log["id"] for log in logs)
+    assert {(30, "of a task"), (40, "of the flow")} <= {(log["level"], log["message"]) for log in logs}
+    of_tasks = copy.values("SELECT run.name FROM prefect.logs JOIN prefect.task_runs AS run ON run.id = task_run_id")
+    assert [name.partition("-")[0] for name in of_tasks] == ["warns"]
+    assert copy.values(f"SELECT [key, description, data] FROM prefect.artifacts WHERE flow_run_id = '{run_id}'") == [
+        ["left", "by the flow", None]
+    ]
+    assert copy.values("SELECT event FROM prefect.events WHERE resource_id = 'shop." + run_id + "'") == ["shop.closed"]
+    copy.assert_true()

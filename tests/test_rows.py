@@ -71,9 +71,10 @@ def test_unknown_fields_are_dropped_and_nulls_left_out() -> None:
 def test_fields_that_hold_secrets_are_dropped() -> None:
     secret = {"job_variables": {"env": {}}, "pull_steps": [], "base_job_template": {}, "data": "secret", "value": 1}
     for name, table in TABLES.items():
-        assert Shape(table, "w", OPEN)({"id": "a", **secret}).keys() == {"id", "workspace"} & {
-            column.name for column in table.columns
-        }, name
+        # bodies of artifacts are dropped before, unless they are asked for
+        kept = {"id", "workspace", "data"} if name == "artifacts" else {"id", "workspace"}
+        shaped = Shape(table, "w", OPEN)({"id": "a", **secret})
+        assert shaped.keys() == kept & {column.name for column in table.columns}, name
 
 
 def test_a_state_of_unknown_name_and_type_is_fine() -> None:

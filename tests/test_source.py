@@ -335,7 +335,7 @@ def test_one_reading_of_the_server_serves_runs_and_their_states(own: Own, api: P
         own_api.close()
     # the oldest run, the window, and what is settled beyond the horizon
     assert len(asked) == 3
-    assert set(own.source().resources) == {*RESOURCES, "tombstones", "syncs"}
+    assert set(own.source().selected_resources) == {*RESOURCES, "tombstones", "syncs"}
 
 
 def test_a_full_sync_brings_back_what_was_deleted_by_hand(copy: Copy, api: PrefectApi) -> None:

@@ -10,6 +10,7 @@ from dlt.extract import DltResource
 
 from .access import Access
 from .credentials import PrefectCredentials
+from .deployment_changes import scd2
 from .dimensions import DIMENSIONS, dimension
 from .exceptions import (
     AccessRefused,
@@ -21,16 +22,17 @@ from .exceptions import (
     UnexpectedReply,
     WarehouseBusy,
 )
+from .extras import Extras
 from .known import Known, Stranger, Version
 from .paging import Row
 from .privacy import Privacy, PrivacyRules
 from .progress import STATE_KEY, State, unfinished
-from .resources import resource
+from .resources import require_scd2, resource
 from .rows import RunShape, Shape, StateShape, shaped_with_children
 from .selection import Selection
-from .server import Server
+from .server import WHOLE, Server
 from .settings import ReadSettings, RunFilters
-from .tables import RECORDS, TABLES
+from .tables import EXTRAS, RECORDS, TABLES
 
 # pages of rows; None where a resource waits for another
 Pages = Iterator[list[Row] | None]
@@ -38,7 +40,8 @@ Pages = Iterator[list[Row] | None]
 # rows at the watermark are told apart by `known`, not by hashes kept in the pipeline state
 CURSOR: Any = dlt.sources.incremental("updated", primary_key=())
 
-RESOURCES = tuple(name for name in TABLES if name not in RECORDS)
+# read unless others are named; `EXTRAS` only where they are
+RESOURCES = tuple(name for name in TABLES if name not in (*RECORDS, *EXTRAS))
 
 
 @dlt.source(name="prefect_runs", section="prefect_runs")
@@ -71,7 +74,7 @@ def prefect_runs(
         privacy: what of the rows is dropped, hashed or alone kept, before dlt gets them.
 
     Returns:
-        The resources named in `RESOURCES`, `tombstones` and `syncs`.
+        The resources named in `RESOURCES`, `tombstones` and `syncs`; and those in `EXTRAS`, not selected.
 
     Raises:
         ConfigurationError: on the first read, when the URL or the credentials are wrong.
@@ -82,6 +85,7 @@ def prefect_runs(
     access = access or Access(credentials.connection(), settings)
     server = Server(access, workspace, filters, settings, known, selections)
     rules = Privacy(privacy)
+    extras = Extras(server, settings, filters.start)
 
     def progress(name: str) -> State:
         kept = dlt.current.resource_state(name)
@@ -136,9 +140,31 @@ def prefect_runs(
 
         return resource(rows, TABLES[name])
 
+    def extra(name: str) -> DltResource:
+        shape = shaped_with_children(TABLES[name], server.workspace, rules)
+
+        def rows() -> Pages:
+            # the runs that failed are then known, and not asked for a second time
+            yield from server.others_read("flow_runs")
+            with server.reading(name):
+                for page in extras.pages(name, progress(name)):
+                    yield [shape(row) for row in page]
+
+        return resource(rows, TABLES[name], selected=False)
+
+    def deployment_changes() -> Iterator[Any]:
+        require_scd2("deployment_changes")
+        shape = Shape(TABLES["deployment_changes"], server.workspace, rules)
+        with server.reading("deployment_changes"):
+            for page in extras.pages("deployment_changes", progress("deployment_changes")):
+                hints = dlt.mark.make_hints(write_disposition=scd2(server.workspace, server.ceiling))
+                # without any deployment the table is loaded all the same: what it has is retired
+                rows = [shape(row) for row in page] or dlt.mark.materialize_table_schema()
+                yield dlt.mark.with_hints(rows, hints)
+
     def tombstones() -> Pages:
         shape = Shape(TABLES["tombstones"], server.workspace, rules)
-        yield from server.others_read("flow_runs", "task_runs", *DIMENSIONS)
+        yield from server.others_read("flow_runs", "task_runs", *WHOLE)
         # an empty table where nothing is gone, so that it can be joined
         yield dlt.mark.materialize_table_schema()
         for rows in server.tombstones():
@@ -156,12 +182,15 @@ def prefect_runs(
         *map(small, DIMENSIONS),
         counts("flow_run_history", "flow_runs"),
         counts("task_run_history", "task_runs"),
+        *(extra(name) for name in EXTRAS if name != "deployment_changes"),
+        resource(deployment_changes, TABLES["deployment_changes"], scd2(server.workspace), selected=False),
         resource(tombstones, TABLES["tombstones"]),
         resource(syncs, TABLES["syncs"]),
     ]
 
 
 __all__ = [
+    "EXTRAS",
     "RECORDS",
     "RESOURCES",
     "Access",

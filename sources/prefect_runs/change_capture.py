@@ -57,6 +57,7 @@ class RunRef(NamedTuple):
     expected: datetime
     state: Row | None
     born_with: bool
+    state_type: str | None
 
 
 @dataclass
@@ -400,4 +401,5 @@ def _ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
     # of whole windows only what the events lack is kept, for there are many
     serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
     kept = {name: value for name, value in state.items() if name != "data"} if serves else None
-    return RunRef(row["id"], row["state_id"], is_news, parse(row["expected_start_time"]), kept, born_with)
+    expected = parse(row["expected_start_time"])
+    return RunRef(row["id"], row["state_id"], is_news, expected, kept, born_with, row["state_type"])

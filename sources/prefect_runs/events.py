@@ -67,13 +67,14 @@ class EventFeed:
         times: dict[str, datetime] = {}
         states: dict[str, StateEvent] = {}
         for part in window.parts(LONGEST_QUERY):
-            for page in self._pages(part):
+            for page in self.pages(part):
                 times.update((event["id"], parse(event["occurred"])) for event in page)
                 told = (state_event(event) for event in page)
                 states.update((event.state_id, event) for event in told if event)
         return EventsRead(list(times.values()), list(states.values()))
 
-    def _pages(self, window: Window) -> Iterator[list[Row]]:
+    def pages(self, window: Window) -> Iterator[list[Row]]:
+        """Pages of every event that occurred in `window`, oldest first; some come twice."""
         start = window.start
         while start < window.end:
             reply = self._page(Window(start, window.end))

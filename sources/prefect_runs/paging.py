@@ -33,6 +33,8 @@ class Key:
     column: str
     sort: str
     descending: bool = False
+    unique_sort: str | None = "ID_DESC"
+    """An order without ties, for what shares one value of the column; None where there is none to ask for."""
 
 
 ENDED = Key("end_time", "END_TIME_DESC", descending=True)
@@ -108,10 +110,32 @@ def ties(read: ReadPage, key: Key, at: datetime, seen: set[str]) -> Iterator[lis
 
     Ids are unique, so their order is the same on every page, whatever the database.
     """
-    for rows in overlapping(lambda offset: read("ID_DESC", {key.column: bounds(at, at)}, offset)):
+
+    def read_at(offset: int) -> Page:
+        return read(key.unique_sort or key.sort, {key.column: bounds(at, at)}, offset)
+
+    for rows in overlapping(read_at) if key.unique_sort else [unordered(read_at)]:
         fresh = [row for row in rows if row["id"] not in seen]
         if fresh:
             yield fresh
+
+
+def unordered(read: Callable[[int], Page]) -> list[Row]:
+    """The rows of a list at rest that may come in another order with each page: read until none can be missing.
+
+    Raises:
+        ServerUnavailable: some did not come for a long time.
+    """
+    rows: dict[str, Row] = {}
+    for _ in range(MOVES):
+        offset, full = 0, True
+        while full:
+            page = read(offset)
+            rows.update((row["id"], row) for row in page.rows)
+            offset, full = offset + len(page.rows), page.full
+        if len(rows) >= offset:
+            return list(rows.values())
+    raise ServerUnavailable("a list came in another order with each page; try again later")
 
 
 def overlapping(
@@ -148,7 +172,7 @@ def overlapping(
         offset += stride
 
 
-def same_end(rows: list[Row]) -> int:
+def same_end(rows: list[Row], column: str = "end_time") -> int:
     """Rows at the end of a page that share its last `end_time`; all of them when the whole page does."""
-    edge = rows[-1]["end_time"]
-    return sum(1 for row in rows if row["end_time"] == edge)
+    edge = rows[-1][column]
+    return sum(1 for row in rows if row[column] == edge)

@@ -7,14 +7,22 @@ from typing import Any
 import dlt
 from dlt.extract import DltResource
 
+from .exceptions import ConfigurationError
 from .tables import Table
 
 # a column never gets a second type beside its own: a field of another type is refused before it lands (rows.Shape)
 CONTRACT: Any = {"tables": "evolve", "columns": "evolve", "data_type": "freeze"}
 
 
-def resource(rows: Any, table: Table) -> DltResource:
-    """The resource that loads `rows` (a generator function, or lists of rows) into `table`."""
+def resource(
+    rows: Any, table: Table, write_disposition: dict[str, Any] | None = None, selected: bool = True
+) -> DltResource:
+    """The resource that loads `rows` (a generator function, or lists of rows) into `table`.
+
+    Args:
+        write_disposition: by default rows are merged where the table has a key, and appended where not.
+        selected: whether it is read unless others are asked for.
+    """
     # rows are merged, for reads overlap on purpose; the newest copy wins where one load holds two
     hints: dict[str, Any] = {"write_disposition": "append"}
     columns: Any = table.hints()
@@ -25,6 +33,8 @@ def resource(rows: Any, table: Table) -> DltResource:
     elif table.key:
         # an hour's counts are replaced together
         hints = {"write_disposition": "merge", "merge_key": list(table.key)}
+    if write_disposition:
+        hints = {"write_disposition": write_disposition}
     if table.removed_where:
         columns[table.removed_where]["hard_delete"] = True
     children: Any = {
@@ -38,10 +48,25 @@ def resource(rows: Any, table: Table) -> DltResource:
         nested_hints=children or None,
         references=[_reference(column, to) for column, to in table.leads_to.items()],
         schema_contract=CONTRACT,
+        selected=selected,
         **hints,
     )
     made.apply_hints(additional_table_hints={"description": table.description})
     return made
+
+
+def require_scd2(table: str) -> None:
+    """Refuse a destination that cannot keep the times of a row's validity.
+
+    Raises:
+        ConfigurationError: the pipeline's destination lacks dlt's merge strategy `scd2`.
+    """
+    destination = dlt.current.pipeline().destination
+    if "scd2" not in (destination.capabilities().supported_merge_strategies or ()):
+        raise ConfigurationError(
+            f"{table} needs dlt's merge strategy scd2, which the destination {destination.destination_name} does not "
+            "have: leave the table out, or load it into a database"
+        )
 
 
 def _reference(column: str, table: str) -> Any:

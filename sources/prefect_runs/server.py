@@ -18,6 +18,7 @@ from .event_buffer import EventBuffer
 from .events import EventFeed
 from .filters import scope
 from .history_counts import history_counts, history_window
+from .inventory import INVENTORY
 from .known import Known
 from .lost_runs import LostTaskRuns
 from .paging import Row
@@ -43,6 +44,8 @@ TOMBSTONES = 1_000
 EVENTS_ONLY = "events_only"
 # the reason of what the server's own list no longer has
 DELETED: Reason = "deleted"
+# small tables that are read whole, so that what is gone is noticed
+WHOLE = (*DIMENSIONS, *INVENTORY)
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 
@@ -67,7 +70,7 @@ class Server:
         # a backfill may go back before the date from which runs are synced
         self._filters = filters.without_start() if selections else filters
         self._settings = settings
-        self._known = known
+        self.known = known
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._captures: dict[str, ChangeCapture] = {}
@@ -101,7 +104,7 @@ class Server:
                 self._scope,
                 lambda: self.ceiling,
                 lambda: self.retention,
-                self._known,
+                self.known,
                 self.tally,
                 self._selections.get(runs),
                 self.lost if runs == TASK_RUN.name else None,
@@ -111,14 +114,14 @@ class Server:
     @cached_property
     def lost(self) -> LostTaskRuns | None:
         """Finds the task runs that the server lost; None where the warehouse cannot be asked."""
-        if self._known is None:
+        if self.known is None:
             return None
 
         def feed(run_ids: Collection[str]) -> EventFeed:
             prefix = TASK_RUN.resource_prefix
             return EventFeed(self.client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in run_ids])
 
-        return LostTaskRuns(self._reader(TASK_RUN.name), feed, self._known, lambda: self._events_kept)
+        return LostTaskRuns(self._reader(TASK_RUN.name), feed, self.known, lambda: self._events_kept)
 
     @property
     def _events_kept(self) -> Window:
@@ -159,7 +162,7 @@ class Server:
     def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
         """`pages` of a small table, or nothing where the command loaded the same ones before."""
         read = self._noted(table, pages)
-        if self._known is None:
+        if self.known is None:
             yield from read
             return
         before = state.get("loaded")
@@ -171,9 +174,9 @@ class Server:
         ids: set[str] = set()
         for page in pages:
             self.tally.read(table, len(page))
-            ids.update(row["id"] for row in page if table in DIMENSIONS)
+            ids.update(row["id"] for row in page if table in WHOLE)
             yield page
-        if table in DIMENSIONS:
+        if table in WHOLE:
             self._whole[table] = ids
 
     def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
@@ -219,20 +222,20 @@ class Server:
 
     def tombstones(self) -> Iterator[list[Row]]:
         """Pages of tombstones of what is gone, and of those to be removed from what came back."""
-        if self._known is None:
+        if self.known is None:
             return
         for table, there in self._whole.items():
-            yield [self._tombstone(table, id_, DELETED) for id_ in sorted(self._known.live_ids(table) - there)]
-            yield [self._no_tombstone(table, id_) for id_ in sorted(self._known.tombstoned(table, there))]
+            yield [self._tombstone(table, id_, DELETED) for id_ in sorted(self.known.live_ids(table) - there)]
+            yield [self._no_tombstone(table, id_) for id_ in sorted(self.known.tombstoned(table, there))]
         gone = {
             table: {id_ for outcome in capture.outcomes for id_ in outcome.gone}
             for table, capture in self._captures.items()
         }
         # a flow run's task runs go with it, and no read shows those that ended long before
-        gone.setdefault("task_runs", set()).update(self._known.task_runs_of(gone.get("flow_runs", set())))
+        gone.setdefault("task_runs", set()).update(self.known.task_runs_of(gone.get("flow_runs", set())))
         for table, run_ids in gone.items():
             for ids in batches(sorted(run_ids), TOMBSTONES):
-                ends = self._known.ends(table, ids)
+                ends = self.known.ends(table, ids)
                 reasons = {id_: self.retention.reason(ends.get(id_), self.ceiling) for id_ in ids}
                 yield [self._tombstone(table, id_, reasons[id_]) for id_ in ids]
         for ids in batches(sorted(self.lost.found if self.lost else ()), TOMBSTONES):
@@ -240,7 +243,7 @@ class Server:
         for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             for ids in batches(loaded, TOMBSTONES):
-                back = self._known.tombstoned(table, ids)
+                back = self.known.tombstoned(table, ids)
                 yield [self._no_tombstone(table, id_) for id_ in sorted(back)]
 
     def _tombstone(self, table: str, id_: str, reason: str) -> Row:

@@ -17,6 +17,8 @@ STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMI
 
 RUN_TABLES = ("flow_runs", "task_runs")
 
+LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
 # read in one request by the history tables: more intervals than this come back cut, with status 200
 HISTORY_INTERVALS = 500
 # runs counted by one such request: a server takes a second for them
@@ -62,6 +64,26 @@ class ReadSettings(BaseConfiguration):
     """How long the server keeps events. Unset: 7 days on Prefect Cloud, and what a self-hosted server says."""
     history_hours: int = 72
     """Trailing hours that `flow_run_history` and `task_run_history` read again at every sync."""
+    log_level: str | None = None
+    """`logs`: the lowest level, such as WARNING, or its number. Unset: every log that the server has."""
+    log_failed_only: bool = False
+    """`logs`: only those of flow runs that failed or crashed, their task runs' included."""
+    event_prefixes: list[str] | None = None
+    """`events`: what their names begin with, such as `prefect.deployment.`. Unset: all but heartbeats of runs."""
+    event_payloads: bool = False
+    """`events`: load payloads too, without the parts that hold secrets in Prefect's own events."""
+    artifact_data: bool = False
+    """`artifacts`: load their bodies too."""
+
+    @property
+    def lowest_log_level(self) -> int:
+        """`log_level` as a number; 0 where it is unset."""
+        asked = (self.log_level or "0").upper()
+        if asked not in LOG_LEVELS and not asked.isdecimal():
+            raise ConfigurationError(
+                f"log_level is {self.log_level!r}; write one of {', '.join(LOG_LEVELS)}, or a number such as 25"
+            )
+        return LOG_LEVELS.get(asked) or int(asked)
 
     @property
     def lookback(self) -> timedelta:
@@ -91,6 +113,7 @@ class ReadSettings(BaseConfiguration):
             raise ConfigurationError(f"connections is {self.connections}; at least 1 is needed")
         if not 1 <= self.history_hours <= HISTORY_INTERVALS:
             raise ConfigurationError(f"history_hours is {self.history_hours}; 1 to {HISTORY_INTERVALS} can be read")
+        _ = self.lowest_log_level
 
 
 @configspec

@@ -1,0 +1,140 @@
+"""The resources that are read only where they are asked for, each as pages of the API's rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+
+from dlt.common.json import json
+
+from .artifacts import changed_artifacts
+from .clock import text
+from .deployment_changes import deployment_version
+from .dimensions import dimension
+from .event_log import event_row, read_events
+from .events import EventFeed
+from .exceptions import NotFound
+from .inventory import INVENTORY
+from .logs import EVER, FailedLogs, Logs
+from .paging import Row
+from .progress import State, StateCursor
+from .run_reader import DAY
+from .server import Server
+from .settings import ReadSettings
+from .status_changes import status_changes
+from .timeline import Part, Timeline
+from .windows import Window
+
+STATUS_OF = {"work_pool_status": "work_pools", "work_queue_status": "work_queues"}
+
+Pages = Iterator[list[Row]]
+
+
+class Extras:
+    """What one sync of `server` reads beside runs and what they belong to.
+
+    Args:
+        server: the server, which is not asked before the first page is.
+        settings: which logs and events, how much of them; lookback and chunks.
+        start: the user's bound: logs and events of before are not wanted.
+    """
+
+    def __init__(self, server: Server, settings: ReadSettings, start: datetime | None) -> None:
+        self._server = server
+        self._settings = settings
+        self._start = start
+        self._readers: dict[str, Callable[[State], Pages]] = {
+            "logs": self._logs,
+            "events": self._events,
+            "artifacts": self._artifacts,
+            "deployment_changes": self._deployment_changes,
+            **{name: partial(self._statuses, name) for name in STATUS_OF},
+            **{name: partial(self._inventory, name) for name in INVENTORY},
+        }
+
+    def pages(self, name: str, state: State) -> Pages:
+        """Pages of the rows of resource `name` that are to be loaded.
+
+        Where the server has no such thing there are none, and a warning in `syncs`.
+
+        Args:
+            state: how far the resource came; it moves when the last page was taken.
+        """
+        try:
+            for page in self._readers[name](state):
+                yield self._server.loaded(name, page)
+        except NotFound as error:
+            self._server.tally.warn(f"{name}: not loaded, for this server has no such thing ({error})")
+
+    def _logs(self, state: State) -> Pages:
+        logs = Logs(self._server.client, self._settings.lowest_log_level)
+        asked = self._asked(self._settings.lowest_log_level, self._settings.log_failed_only)
+        if self._settings.log_failed_only:
+            capture = self._server.capture("flow_runs")
+            return FailedLogs(capture, logs, asked, self._server.tally).new_rows(state)
+        return self._timeline("logs", logs.read, self._start or EVER, asked).new_rows(state)
+
+    def _events(self, state: State) -> Pages:
+        prefixes, payloads = self._settings.event_prefixes or [], self._settings.event_payloads
+        feed = EventFeed(self._server.client, prefixes)
+        read = partial(read_events, feed, at_once=self._server.client.connections)
+        start = self._events_kept_from(StateCursor(state).start_value)
+        timeline = self._timeline("events", read, start, self._asked(sorted(prefixes), payloads))
+        for page in timeline.new_rows(state):
+            yield [event_row(event, payloads) for event in page]
+
+    def _events_kept_from(self, watermark: datetime | None) -> datetime:
+        """From when on events are wanted that the server still has; a gap where that is later than the watermark."""
+        ceiling = self._server.ceiling
+        if watermark and ceiling - watermark < DAY:
+            return self._start or EVER
+        kept_from = ceiling - self._server.retention.events
+        if watermark and watermark < kept_from:
+            self._server.tally.gap(
+                f"events: those between {text(watermark)} and {text(kept_from)}, for the server no longer keeps them"
+            )
+        return max(kept_from, self._start or kept_from)
+
+    def _artifacts(self, state: State) -> Pages:
+        asked = self._asked(self._settings.artifact_data)
+        if state.get("asked") != asked:
+            state.clear()
+        cursor = StateCursor(state)
+        since = cursor.start_value and min(cursor.start_value, self._server.ceiling) - self._settings.lookback
+        for page in self._counted("artifacts", changed_artifacts(self._server.client, since)):
+            yield page if self._settings.artifact_data else [{**row, "data": None} for row in page]
+        state["asked"] = asked
+        cursor.advance(self._server.ceiling)
+
+    def _statuses(self, name: str, state: State) -> Pages:
+        pages = self._counted(name, dimension(self._server.client, STATUS_OF[name]))
+        id_column = f"{STATUS_OF[name].removesuffix('s')}_id"
+        return status_changes(pages, state, id_column, text(self._server.ceiling))
+
+    def _inventory(self, name: str, state: State) -> Pages:
+        return iter(self._server.worth_loading(name, INVENTORY[name](self._server.client), state))
+
+    def _deployment_changes(self, state: State) -> Pages:
+        """All deployments where any changed, in one page, for what a load lacks is retired; else no page."""
+        pages = self._counted("deployment_changes", dimension(self._server.client, "deployments"))
+        versions = [deployment_version(row, self._server.workspace) for page in pages for row in page]
+        loaded = self._asked(sorted(row["row_hash"] for row in versions))
+        if state.get("loaded") != loaded:
+            yield versions
+            state["loaded"] = loaded
+
+    def _timeline(self, table: str, read: Callable[[Window], Iterator[Part]], start: datetime, asked: str) -> Timeline:
+        server = self._server
+        return Timeline(table, read, start, asked, server.ceiling, self._settings, server.known, server.tally)
+
+    def _counted(self, name: str, pages: Pages) -> Pages:
+        for page in pages:
+            self._server.tally.read(name, len(page))
+            yield page
+
+    def _asked(self, *what: object) -> str:
+        """A short text that differs when `what`, the workspace or the start does."""
+        told = json.dumps([self._server.workspace, str(self._start), *what])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""Small things that are read whole at every sync: workers, variables, automations, concurrency limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from .client import PrefectClient
+from .dimensions import dimension
+from .exceptions import NotFound
+from .paging import Body, Row, overlapping
+
+# parts of an automation's action beside its ids. Parameters, job variables, payloads and texts may hold secrets
+ACTION_PARTS = frozenset({"type", "source", "state", "schedule_after"})
+ACTIONS = ("actions", "actions_on_trigger", "actions_on_resolve")
+
+
+def workers(client: PrefectClient) -> Iterator[list[Row]]:
+    """Pages of the workers of all work pools."""
+    missing: NotFound | None = None
+    found = False
+    for pools in dimension(client, "work_pools"):
+        for pool in pools:
+            try:
+                yield from _pages(client, f"/work_pools/{quote(pool['name'], safe='')}/workers/filter")
+                found = True
+            except NotFound as error:
+                # deleted since the pools were read, unless it is so with every pool
+                missing = error
+    if missing and not found:
+        raise missing
+
+
+def variables(client: PrefectClient) -> Iterator[list[Row]]:
+    """Pages of all variables."""
+    return _pages(client, "/variables/filter", {"sort": "NAME_ASC"})
+
+
+def automations(client: PrefectClient) -> Iterator[list[Row]]:
+    """Pages of all automations, of their actions only what they are and what they act on."""
+    for rows in _pages(client, "/automations/filter", {"sort": "NAME_ASC"}):
+        yield [{**row, **{name: _safe_actions(row.get(name)) for name in ACTIONS}} for row in rows]
+
+
+def concurrency_limits(client: PrefectClient) -> Iterator[list[Row]]:
+    """Pages of all concurrency limits: first those of tags, then the global ones.
+
+    Servers from 3.4 on keep a tag's limit as a global one too, under the same id.
+    """
+    tags: set[str] = set()
+    for rows in _pages(client, "/concurrency_limits/filter"):
+        tags.update(row["id"] for row in rows)
+        yield [_limit_of_tag(row) for row in rows]
+    for rows in _pages(client, "/v2/concurrency_limits/filter"):
+        yield [{**row, "concurrency_limit": row["limit"]} for row in rows if row["id"] not in tags]
+
+
+INVENTORY: Mapping[str, Callable[[PrefectClient], Iterator[list[Row]]]] = {
+    "workers": workers,
+    "variables": variables,
+    "automations": automations,
+    "concurrency_limits": concurrency_limits,
+}
+
+
+def _pages(client: PrefectClient, path: str, body: Body | None = None) -> Iterator[list[Row]]:
+    return overlapping(lambda offset: client.page(path, {**(body or {}), "offset": offset}))
+
+
+def _safe_actions(actions: Any) -> Any:
+    if not isinstance(actions, list):
+        return None
+    return [
+        {name: part for name, part in action.items() if name in ACTION_PARTS or name.endswith("_id")}
+        for action in actions
+        if isinstance(action, dict)
+    ]
+
+
+def _limit_of_tag(row: Row) -> Row:
+    return {**row, "name": f"tag:{row['tag']}", "active": True, "active_slots": len(row.get("active_slots") or [])}
