@@ -39,11 +39,12 @@ def parts(resources: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
 def one_report(reports: Sequence[SyncReport]) -> SyncReport:
     """What the parts of one sync did, as if it had been one; `reports` in the order in which they were made."""
     first, last = reports[0], reports[-1]
-    starts = [report.window_start for report in reports]
+    # the small tables are always read whole, and have none
+    starts = [report.window_start for report in reports if report.window_start]
     return replace(
         last,
-        first_load=any(report.first_load for report in reports),
-        window_start=min((start for start in starts if start), default=None) if all(starts) else None,
+        first_load=not starts,
+        window_start=min(starts, default=None),
         window_end=first.window_end,
         requests=sum(report.requests for report in reports),
         seconds=round(sum(report.seconds for report in reports), 2),

@@ -78,7 +78,10 @@ class Deployment:
         deployment["schedules"] = [self.schedule] if self.schedule else []
         (self.folder / "prefect.yaml").write_text(yaml.safe_dump(configured))
         for command in self._commands("work-pool", "deploy"):
-            subprocess.run(command, env=self.environment, cwd=self.folder, check=True, capture_output=True, text=True)
+            result = subprocess.run(
+                command, env=self.environment, cwd=self.folder, check=False, capture_output=True, text=True
+            )
+            assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
 
     @contextmanager
     def worker(self) -> Iterator[None]:
