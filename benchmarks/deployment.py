@@ -20,7 +20,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from comparison import EVER, column_values, compared, server_rows
-from deployment import Deployment
+from deployed import Deployment
 from prefect_api import PrefectApi, now
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server

@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def files(page: str) -> dict[str, str]:
     """Name → text, of the fenced blocks whose first line is a comment with the name of a file."""
-    blocks = re.findall(r"^```\w+\n(# ([\w./@-]+\.\w+)\n.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```\w+\n(# ([\w.-]+)\n.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     return {name: text for text, name in blocks}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from comparison import EVER, column_values, differences
 from conftest import IMPATIENT
-from deployment import WORKSPACE, Deployment, flow_python
+from deployed import WORKSPACE, Deployment, flow_python
 from fault_proxy import FaultProxy, status
 from prefect_api import PrefectApi
 

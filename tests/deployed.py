@@ -27,10 +27,24 @@ PAGE = "schedulers/prefect.md"
 WORKSPACE = "own"
 
 
-def flow_python() -> Path:
-    """The Python of an environment with Prefect and what the connector needs; the connector itself is this one."""
+def scheduler_python(label: str, pins: str, *requirements: str) -> Path:
+    """The Python of an environment with a scheduler and what the connector needs; see `packages` for the connector."""
     needed = [requirement for requirement in requires("dlt-source-prefect") or () if "extra ==" not in requirement]
-    return environment_python(f"flow-{DEFAULT_VERSION}", "prefect-flow", f"prefect=={DEFAULT_VERSION}", *needed)
+    return environment_python(label, pins, *requirements, *needed)
+
+
+def flow_python() -> Path:
+    """The Python of an environment with Prefect."""
+    return scheduler_python(f"flow-{DEFAULT_VERSION}", "prefect-flow", f"prefect=={DEFAULT_VERSION}")
+
+
+def packages(folder: Path) -> Path:
+    """A folder for `PYTHONPATH` with the connector: a kept environment cannot have an install of one clone."""
+    made = folder / "packages"
+    made.mkdir()
+    (made / "prefect_runs").symlink_to(ROOT / "sources" / "prefect_runs")
+    (made / "prefect_runs_pipelines").symlink_to(ROOT / "pipelines")
+    return made
 
 
 @dataclass
@@ -58,15 +72,10 @@ class Deployment:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        packages = self.folder / "packages"
-        packages.mkdir()
-        # as an editable install, which a kept environment cannot have: whoever made it may be another clone
-        (packages / "prefect_runs").symlink_to(ROOT / "sources" / "prefect_runs")
-        (packages / "prefect_runs_pipelines").symlink_to(ROOT / "pipelines")
         return {
             **self.server.environment(PREFECT_LOGGING_LEVEL="INFO", PREFECT_WORKER_QUERY_SECONDS="1"),
             "PATH": f"{flow_python().parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(packages),
+            "PYTHONPATH": str(packages(self.folder)),
             "DLT_DATA_DIR": str(self.folder / "dlt"),
         }
 
