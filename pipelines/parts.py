@@ -11,7 +11,7 @@ from prefect_runs.settings import RUN_TABLES
 from .sync import SyncReport, check_resources, each_once
 from .target import states_of
 
-SMALL_TABLES = "small tables"
+OTHERS = "other tables"
 
 
 def parts(resources: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
@@ -27,13 +27,11 @@ def parts(resources: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         ConfigurationError: there is no such resource.
     """
     check_resources(resources)
-    runs = {table: (table, states_of(table)) for table in RUN_TABLES}
-    others = set(RESOURCES).difference(*runs.values())
-    wanted = [name for name in RESOURCES if name in (resources or RESOURCES)]
-    found = {
-        part: tuple(name for name in wanted if name in names) for part, names in {**runs, SMALL_TABLES: others}.items()
-    }
-    return {part.replace("_", " "): names for part, names in found.items() if names}
+    wanted = dict.fromkeys(resources or RESOURCES)
+    runs = {table.replace("_", " "): (table, states_of(table)) for table in RUN_TABLES}
+    found = {part: tuple(name for name in names if name in wanted) for part, names in runs.items()}
+    found[OTHERS] = tuple(name for name in wanted if not any(name in names for names in runs.values()))
+    return {part: names for part, names in found.items() if names}
 
 
 def one_report(reports: Sequence[SyncReport]) -> SyncReport:

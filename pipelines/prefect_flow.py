@@ -91,7 +91,7 @@ def sync_runs(
 ) -> State:
     """Copy the run metadata of a Prefect server into a warehouse.
 
-    Each kind of run, with its states, is synced by a task of its own, and the small tables by a third: one that fails
+    Each kind of run, with its states, is synced by a task of its own, and all other tables by a third: one that fails
     is tried again by itself, and does not keep the others from their work. Summaries are artifacts of the run.
 
     Args:
