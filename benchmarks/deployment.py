@@ -69,6 +69,8 @@ def problems(deployment: Deployment) -> list[str]:
     server = server_rows(api)
     for table, rows in server.items():
         print(f"{table}: {len(rows):,} on the server, {report.rows[table]:,} in the warehouse")
+    # what was scheduled ahead, and deleted when the schedule was paused
+    print(f"{report.rows['tombstones']:,} that the server no longer has, with a tombstone")
     runs = own_runs(deployment)
     ids = {run["id"] for run in runs}
     tasks = [run for run in server["task_runs"] if run["flow_run_id"] in ids]
