@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test browser matrix destinations compatibility bench bench-models docs soak release clean
+.PHONY: demo test browser matrix destinations compatibility deployment schedulers bench bench-models docs soak release clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -43,6 +43,14 @@ bench: $(VENV)/ready
 
 bench-models: $(VENV)/ready
 	$(BIN)/python benchmarks/models_bench.py --write-docs
+
+# the sync as a Prefect deployment, once a minute on the server that it syncs
+deployment: $(VENV)/ready
+	$(BIN)/python benchmarks/deployment.py --minutes $(or $(MINUTES),10)
+
+# what docs/schedulers gives for Airflow and Dagster, each in an environment of its own
+schedulers: $(VENV)/ready
+	$(BIN)/python benchmarks/schedulers.py
 
 # the pages of docs/ and the dbt package that are made from the code
 docs: $(VENV)/ready

@@ -115,7 +115,7 @@ class Sync:
     ) -> SyncReport:
         after = patiently(self.target.warehouse.counts)
         # of all chunks, but that the load is unfinished is true of the last one only
-        gaps = _each_once([*([gap for gap in row["gaps"] if UNFINISHED not in gap] for row in rows), rows[-1]["gaps"]])
+        gaps = each_once([*([gap for gap in row["gaps"] if UNFINISHED not in gap] for row in rows), rows[-1]["gaps"]])
         new = {table: count - before.get(table, 0) for table, count in after.items()}
         return SyncReport(
             workspace=self.target.workspace,
@@ -134,7 +134,7 @@ class Sync:
             changed={table: max(loaded[table] - new[table], 0) for table in after},
             whole=not gaps,
             gaps=gaps,
-            warnings=_each_once([*(row["warnings"] for row in rows), self.target.warnings]),
+            warnings=each_once([*(row["warnings"] for row in rows), self.target.warnings]),
         )
 
 
@@ -146,7 +146,8 @@ def sync(options: SyncOptions, progress: Collector | None = None) -> SyncReport:
             return syncing.run()
 
 
-def _each_once(lists: Iterable[list[str]]) -> list[str]:
+def each_once(lists: Iterable[list[str]]) -> list[str]:
+    """What is in any of the lists, in order."""
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 

@@ -213,8 +213,8 @@ class Server:
         Raises:
             ConfigurationError: one of them would overwrite a row of another workspace.
         """
-        if self._known and TABLES[resource].key == ("id",) and rows:
-            stranger = self._known.of_others(resource, [row["id"] for row in rows])
+        if self.known and TABLES[resource].key == ("id",) and rows:
+            stranger = self.known.of_others(resource, [row["id"] for row in rows])
             if stranger:
                 raise shared_id(resource, stranger, self.workspace, self.client.connection.url)
         self.tally.loaded(resource, len(rows))
