@@ -136,7 +136,9 @@ def _install(environment: Path, *what: str | Path) -> None:
 
 def _clean(folder: Path, api: PrefectApi) -> dict[str, Any]:
     """Next to nothing of this process's own: what was installed is all that there is."""
-    return {"cwd": folder, "env": {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PREFECT_API_URL": api.url}}
+    # as root dlt would keep its pipelines in /var
+    home = {"HOME": str(folder), "DLT_DATA_DIR": str(folder / ".dlt-data")}
+    return {"cwd": folder, "env": {"PATH": "/usr/bin:/bin", "PREFECT_API_URL": api.url, **home}}
 
 
 def _load_copy(environment: Path, folder: Path, api: PrefectApi) -> None:

@@ -28,7 +28,7 @@ def test_python_that_is_not_there_is_named_and_fails_the_run() -> None:
 
 
 def test_command_that_fails_is_named_with_what_it_said_last(tmp_path: Path) -> None:
-    with pytest.raises(compatibility.Failed, match=r"bash ended with 3: it broke"):
+    with pytest.raises(compatibility.Failed, match="bash -c ended with 3: it broke"):
         compatibility.ran(["bash", "-c", "echo first >&2; echo it broke >&2; exit 3"], cwd=tmp_path)
 
 
