@@ -81,7 +81,9 @@ def ran(command: Sequence[str | Path], **options: Any) -> str:
     Raises:
         Failed: it ended with another exit code than 0; with what it said last.
     """
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
+    result = subprocess.run(
+        list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
+    )
     if result.returncode:
         said = (result.stderr.strip() or result.stdout.strip() or "nothing").splitlines()
         shown = " ".join(Path(str(part)).name for part in command[:2])
