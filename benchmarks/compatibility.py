@@ -81,7 +81,9 @@ def ran(command: Sequence[str | Path], **options: Any) -> str:
     Raises:
         Failed: it ended with another exit code than 0; with what it said last.
     """
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
+    result = subprocess.run(
+        list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
+    )
     if result.returncode:
         said = (result.stderr.strip() or result.stdout.strip() or "nothing").splitlines()
         shown = " ".join(Path(str(part)).name for part in command[:2])
@@ -136,7 +138,9 @@ def _install(environment: Path, *what: str | Path) -> None:
 
 def _clean(folder: Path, api: PrefectApi) -> dict[str, Any]:
     """Next to nothing of this process's own: what was installed is all that there is."""
-    return {"cwd": folder, "env": {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PREFECT_API_URL": api.url}}
+    # as root dlt would keep its pipelines in /var
+    home = {"HOME": str(folder), "DLT_DATA_DIR": str(folder / ".dlt-data")}
+    return {"cwd": folder, "env": {"PATH": "/usr/bin:/bin", "PREFECT_API_URL": api.url, **home}}
 
 
 def _load_copy(environment: Path, folder: Path, api: PrefectApi) -> None:
