@@ -144,7 +144,9 @@ class TestRowsOfAnotherShape:
     )
     def test_a_field_of_another_type(self, command: Command, proxy: FaultProxy, field: str, value: Any) -> None:
         proxy.inject(in_rows(lambda row: row.update({field: value})), "/flow_runs/filter", times=None)
-        command.fails(EXIT_ERROR, field, repr(value)[:20], url=proxy.url)
+        error = command.fails(EXIT_ERROR, field, f"a {type(value).__name__} of ", url=proxy.url)
+        # it may be what nobody is to see
+        assert repr(value) not in error
         command.works()
 
     @pytest.mark.parametrize(("field", "value"), [("state", "RUNNING"), ("updated", None), ("expected_start_time", 7)])
