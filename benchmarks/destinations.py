@@ -55,6 +55,11 @@ TARGETS = (
     Target("parquet", "parquet files"),
     Target("delta", "Delta tables on a filesystem"),
     Target("iceberg", "Iceberg tables on a filesystem"),
+    Target(
+        "ducklake",
+        "DuckLake, catalogue in PostgreSQL",
+        ("duckdb-extensions", "duckdb-extension-ducklake", "duckdb-extension-postgres-scanner"),
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 from prefect_runs.tables import ALL_TABLES
 
 from .failures import patiently
-from .models import WRITTEN_IN, Model, models
+from .models import WRITTEN_IN, Model, check_destination, models
 from .models.catalogue import empty_table
 from .target import Target
 from .warehouse import dialect_of
@@ -37,6 +37,8 @@ class Answers:
         self._target = target
         self._models = models()
         self._missing = target.warehouse.missing(ALL_TABLES)
+        with target.pipeline.sql_client() as client:
+            check_destination(dialect_of(client))
 
     def ask(self, sql: str) -> list[dict[str, Any]]:
         """The rows that `sql`, which has no WITH, gives by column name; the models that it names are put before it."""

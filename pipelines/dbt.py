@@ -22,6 +22,7 @@ from prefect_runs import ConfigurationError
 from .dbt_package import write_package
 from .environments import environment_python
 from .failures import explained
+from .models import check_destination
 from .options import SyncOptions
 from .target import Target
 from .warehouse import dialect_of
@@ -81,6 +82,7 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         with target.pipeline.sql_client() as client:
             # as it is called there: dlt makes my_data of My-Data
             dataset, dialect = client.dataset_name, dialect_of(client)
+        check_destination(dialect)
         package = Path(target.pipeline.working_dir) / "dbt"
         write_package(package, dialect)
         kind = configuration.destination_type

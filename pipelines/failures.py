@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.common.exceptions import MissingDependencyException
 
 from prefect_runs import ConfigurationError, PrefectRunsError, WarehouseBusy
 
@@ -19,7 +20,45 @@ PATIENCE_SECONDS = 60.0
 LOCKED = ("could not set lock", "conflicting lock", "database is locked")
 INTERRUPTED = ("query interrupted",)
 MEMORY = ("out of memory",)
-FULL = ("no space left", "disk full", "could not write")
+FULL = ("no space left", "disk full", "disk is full", "could not write")
+REFUSED = (
+    *("authentication failed", "access denied", "permission denied", "no pg_hba.conf entry"),
+    *("fatal:  database", "fatal:  role", "unable to open database file"),
+)
+UNREACHABLE = (
+    *("connection refused", "could not translate host name", "could not connect", "can't connect", "no route to host"),
+    *("connection timed out", "timeout expired", "server closed the connection", "lost connection"),
+    *("terminating connection", "the database system is", "too many clients", "remaining connection slots"),
+)
+
+KEPT = "What was read is kept and is loaded by the next sync"
+TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
+    (
+        LOCKED,
+        WarehouseBusy,
+        f"the destination is held by another program ({{}}). {KEPT}; close the other program, or give readers a copy "
+        "of the file.",
+    ),
+    (
+        FULL,
+        WarehouseBusy,
+        "the disk or the destination is full ({}). Make room and sync again: nothing that was loaded is lost.",
+    ),
+    (
+        MEMORY,
+        WarehouseBusy,
+        f"the destination has not enough memory ({{}}). {KEPT}; give it more, or load fewer rows at once "
+        "(`sources.prefect_runs.settings.chunk_rows`).",
+    ),
+    (
+        REFUSED,
+        ConfigurationError,
+        f"the destination refuses what it is asked with these credentials ({{}}). Set others in .dlt/secrets.toml. "
+        f"{KEPT}.",
+    ),
+    (UNREACHABLE, WarehouseBusy, f"the destination cannot be reached ({{}}). {KEPT}."),
+)
+"""What an error says in words, what it is then, and how it is told."""
 
 
 def patiently(action: Callable[[], T]) -> T:
@@ -57,22 +96,17 @@ def explained() -> Iterator[None]:
         if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)) or _says(error, INTERRUPTED):
             # dlt wraps an interrupt (Ctrl-C, SIGTERM) as if a step had failed, and DuckDB makes an error of it
             raise KeyboardInterrupt from None
-        if _says(error, LOCKED):
-            raise WarehouseBusy(
-                f"the destination is held by another program ({_innermost(error)}). What was read is kept and is "
-                "loaded by the next sync; close the other program, or give readers a copy of the file."
+        for words, kind, told in TOLD:
+            if _says(error, words):
+                raise kind(told.format(_innermost(error))) from error
+        missing = next((cause for cause in _causes(error) if isinstance(cause, MissingDependencyException)), None)
+        if missing is not None:
+            packages = " ".join(f"'{name}'" for name in missing.dependencies)
+            raise ConfigurationError(
+                f"{missing.caller} needs packages that are not installed ({_innermost(error)}): pip install {packages}"
             ) from error
-        if _says(error, FULL) or any(getattr(cause, "errno", None) == errno.ENOSPC for cause in _causes(error)):
-            raise WarehouseBusy(
-                f"the disk or the destination is full ({_innermost(error)}). Make room and sync again: nothing that "
-                "was loaded is lost."
-            ) from error
-        if out_of_memory(error):
-            raise WarehouseBusy(
-                f"the destination has not enough memory ({_innermost(error)}). What was read is kept and is loaded by "
-                "the next sync; give it more, or load fewer rows at once (`sources.prefect_runs.settings.chunk_rows`)."
-            ) from error
-        configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
+        wrong = (ConfigurationException, UnknownDestinationModule)
+        configuration = next((cause for cause in _causes(error) if isinstance(cause, wrong)), None)
         if configuration is not None:
             raise ConfigurationError(str(configuration)) from error
         raise

@@ -58,6 +58,9 @@ class SyncOptions:
             from .lake import Lake
 
             return Lake(destination_name="filesystem")
+        if self.destination == "sqlalchemy" and dlt.config.get("destination.sqlalchemy.engine_kwargs") is None:
+            # an error would tell the rows that it is about
+            return dlt.destinations.sqlalchemy(engine_kwargs={"hide_parameters": True})
         return self.destination
 
 

@@ -31,6 +31,7 @@ from prefect_runs import (
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
+from prefect_runs.tables import TABLES
 
 from .alone import WorkingFolderLock
 from .failures import out_of_memory, patiently
@@ -39,6 +40,7 @@ from .memory import keep_small, small_loads
 from .options import SyncOptions
 from .torso import remove_torso
 from .warehouse import Untrusted, Warehouse
+from .zero_character import REFUSED_BY, without_zeros
 
 SECTIONS = ("sources", "prefect_runs")
 
@@ -128,7 +130,11 @@ class Target:
         settings = self.settings.copy()
         settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
         known = self.warehouse if trusting else Untrusted(self.pipeline, self.workspace)
-        return prefect_runs(self.credentials, self.workspace, self.filters, settings, known, selections, access)
+        source = prefect_runs(self.credentials, self.workspace, self.filters, settings, known, selections, access)
+        if self.pipeline.destination.destination_name in REFUSED_BY:
+            for name, rows in source.resources.items():
+                rows.add_map(without_zeros(TABLES[name]))
+        return source
 
     def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
         """Extract, normalize and load `source`; its load id, and the rows of each table."""

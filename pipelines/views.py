@@ -16,7 +16,7 @@ from prefect_runs.tables import ALL_TABLES
 from .answers import placed_tables
 from .failures import explained, patiently
 from .lake_statements import lake_statements
-from .models import Model, check_dialect, meanings, models, tables_of
+from .models import Model, check_destination, check_dialect, meanings, models, tables_of
 from .models.catalogue import empty_table
 from .options import SyncOptions
 from .target import Target, asked_only
@@ -91,6 +91,7 @@ def printed(options: SyncOptions, dialect: str) -> Iterator[str]:
 def _create(target: Target, all_models: list[Model], missing: Collection[str]) -> None:
     with target.pipeline.sql_client() as client:
         dialect, place = dialect_of(client), placed_tables(client, missing)
+        check_destination(dialect)
         with client.begin_transaction():
             # the other way round, and then anew: a view cannot change its columns while others are made from it
             for model in reversed(all_models):

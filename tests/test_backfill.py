@@ -136,7 +136,7 @@ def test_what_cannot_be_meant_is_refused(
     copy: Copy, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DLT_DATA_DIR", str(copy.folder / "dlt"))
-    assert main(["backfill", "--api-url", copy.url, "--database", str(copy.database), *arguments]) == 2
+    assert main(["backfill", "--api-url", copy.url, *copy.warehouse.arguments, *arguments]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -144,7 +144,7 @@ def test_command_says_what_it_did(
     copy: Copy, past: tuple[datetime, datetime], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DLT_DATA_DIR", str(copy.folder / "dlt"))
-    options = ["--api-url", copy.url, "--workspace", "test", "--database", str(copy.folder / "other.duckdb")]
+    options = ["--api-url", copy.url, "--workspace", "test", *copy.warehouse.arguments, "--dataset", "other"]
     span = ["--start", past[0].isoformat(), "--end", past[1].isoformat()]
     assert main(["backfill", *options, *span, "--resources", "flow_runs", "--newest-first"]) == 0
     assert re.search(rf"^flow_runs +{FLOW_RUNS} +{FLOW_RUNS}$", capsys.readouterr().out, re.MULTILINE)

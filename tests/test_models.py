@@ -21,11 +21,10 @@ from warehouses import Answers, answers, postgresql
 from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import ALL_TABLES
-from prefect_runs_pipelines.models import Model, meaning, models, tables_of
+from prefect_runs_pipelines.models import DIALECTS, Model, meaning, models, tables_of
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.views import create_views, printed
 
-DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshift", "clickhouse", "trino")
 NAMES = [model.name for model in models()]
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import duckdb
 import psycopg2
@@ -29,6 +29,7 @@ from prefect_runs_pipelines.local_postgresql import LocalPostgresql
 from prefect_runs_pipelines.options import SyncOptions
 
 DATASET = "prefect"
+LAKE = "prefect_lake"
 
 
 class Warehouse(ABC):
@@ -42,6 +43,8 @@ class Warehouse(ABC):
     """As `--destination` takes it."""
     dialect: ClassVar[str]
     """sqlglot's name of its SQL."""
+    stores_zeros: ClassVar[bool] = True
+    """Whether a text may hold the zero character."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,9 +100,7 @@ class DuckdbFile(Warehouse):
 
     def tables(self) -> Mapping[str, pa.Table]:
         with self.reading() as connection:
-            sql = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{DATASET}'"
-            names = [row[0] for row in connection.execute(sql).fetchall()]
-            return {name: connection.table(f"{DATASET}.{name}").to_arrow_table() for name in names}
+            return tables_of(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -117,6 +118,7 @@ class Postgresql(Warehouse):
 
     destination = "postgres"
     dialect = "postgres"
+    stores_zeros = False
 
     @cached_property
     def url(self) -> str:
@@ -168,7 +170,56 @@ class Sqlite(Warehouse):
             yield connection
 
 
-WAREHOUSES: dict[str, type[Warehouse]] = {"duckdb": DuckdbFile, "postgresql": Postgresql, "sqlite": Sqlite}
+class Ducklake(Warehouse):
+    """A DuckLake: parquet files in a folder, the catalogue in the PostgreSQL of this process."""
+
+    destination = "ducklake"
+    dialect = "duckdb"
+
+    @cached_property
+    def catalog(self) -> str:
+        """Where the catalogue is, as dlt takes it."""
+        credentials = _credentials(new_database(_server_url(), self.folder))
+        user = f"{credentials['USERNAME']}:{credentials['PASSWORD']}"
+        query = urlencode(json.loads(credentials["QUERY"]))
+        return f"postgresql://{user}@{credentials['HOST']}/{credentials['DATABASE']}?{query}"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        variables = {
+            "DUCKLAKE_NAME": LAKE,
+            "CATALOG": self.catalog,
+            "STORAGE__BUCKET_URL": str(self.folder / "lake"),
+            # some commands of tests have another home, where DuckDB would look for them
+            "GLOBAL_CONFIG": json.dumps({"extension_directory": _extensions()}),
+        }
+        return {f"DESTINATION__DUCKLAKE__CREDENTIALS__{name}": value for name, value in variables.items()}
+
+    def tables(self) -> Mapping[str, pa.Table]:
+        with self.reading() as connection:
+            return tables_of(connection)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        catalog = self.catalog.replace("postgresql:", "postgres:postgres:", 1)
+        with duckdb.connect(config={"extension_directory": _extensions()}) as connection:
+            at = f"DATA_PATH '{self.folder / 'lake'}', METADATA_SCHEMA '{LAKE}'"
+            connection.execute(f"ATTACH 'ducklake:{catalog}' AS {LAKE} ({at}); USE {LAKE}")
+            yield connection
+            connection.execute(f"USE memory; DETACH {LAKE}")
+
+    def change(self, *statements: str) -> None:
+        with self.reading() as connection:
+            for sql in ("SET TimeZone = 'UTC'", *statements):
+                connection.execute(sql)
+
+
+WAREHOUSES: dict[str, type[Warehouse]] = {
+    "duckdb": DuckdbFile,
+    "postgresql": Postgresql,
+    "sqlite": Sqlite,
+    "ducklake": Ducklake,
+}
 """What `PREFECT_RUNS_TEST_DESTINATION` may name."""
 
 CHOSEN = os.environ.get("PREFECT_RUNS_TEST_DESTINATION", "duckdb")
@@ -188,6 +239,23 @@ def rows_of(cursor: Any, table: str) -> pa.Table:
     return pa.table(
         {name: array.cast(pa.string()) if array.type == pa.null() else array for name, array in arrays.items()}
     )
+
+
+def tables_of(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
+    """All tables of the dataset that a connection of DuckDB has."""
+    sql = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{DATASET}'"
+    names = [row[0] for row in connection.execute(sql).fetchall()]
+    return {name: connection.table(f"{DATASET}.{name}").to_arrow_table() for name in names}
+
+
+@cache
+def _extensions() -> str:
+    """The folder of DuckDB's extensions, with those that packages brought."""
+    from duckdb_extensions import import_extension
+
+    for name in ("ducklake", "postgres_scanner"):
+        import_extension(name)
+    return str(Path.home() / ".duckdb" / "extensions")
 
 
 @cache

@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 LAYERS = ("staging", "marts")
 COLUMN = re.compile(r"-- (\w+): (.+)")
 WRITTEN_IN = "duckdb"
+# run on the first two; transpiled for the others, and read back in the tests
+DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshift", "clickhouse", "trino")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ def check_dialect(dialect: str) -> None:
         sqlglot.Dialect.get_or_raise(dialect)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+
+
+def check_destination(dialect: str) -> None:
+    """Refuse a destination whose SQL cannot say what the models say.
+
+    Raises:
+        ConfigurationError: it is none of those that the models are transpiled for.
+    """
+    if dialect not in DIALECTS:
+        raise ConfigurationError(
+            f"the models cannot be written in the SQL of this destination ({dialect}), only in {', '.join(DIALECTS)}. "
+            "Its tables are all there, and can be asked as they are."
+        )
 
 
 def meanings(model: Model, all_models: Collection[Model]) -> dict[str, str]:

@@ -7,7 +7,7 @@ PrefectRunsError
 ├── TemporaryError        try again later; nothing was lost
 │   ├── ServerUnavailable the server did not answer, or answered 408, 429 or 5xx to the last try
 │   │   └── ServerFailed  it answered 500: it is broken, or cannot write this one answer
-│   └── WarehouseBusy     the destination is held by someone else, or full
+│   └── WarehouseBusy     the destination is held by someone else, full, or not to be reached
 └── UnexpectedReply       the server answered something this version does not understand: report it
 """
 
@@ -43,7 +43,7 @@ class ServerFailed(ServerUnavailable):
 
 
 class WarehouseBusy(TemporaryError):
-    """The destination is locked or full; what was extracted is kept and loaded by the next sync."""
+    """The destination is locked, full or not to be reached; what was extracted is kept and loaded by the next sync."""
 
 
 class UnexpectedReply(PrefectRunsError):
