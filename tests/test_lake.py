@@ -110,11 +110,10 @@ def test_counts_of_an_hour_are_replaced_together(load: Loads) -> None:
 
 
 def test_load_that_was_killed_between_two_tables_is_made_again(load: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
-    load("flow_runs", run("a", 1, "RUNNING", "x", "y"))
-    load("syncs", {"requests": 1})
-    monkeypatch.setattr(OpenTable, "replace", _killed_at("flow_runs", OpenTable.replace))
     if load.lake.format == "parquet":
         pytest.skip("no table is merged when plain parquet is loaded")
+    load("flow_runs", run("a", 1, "RUNNING", "x", "y"))
+    monkeypatch.setattr(OpenTable, "replace", _killed_at("flow_runs", OpenTable.replace))
     with pytest.raises(Exception, match="killed"):
         load("flow_runs", run("a", 2, "COMPLETED", "z"))
     monkeypatch.undo()
@@ -132,7 +131,7 @@ def _killed_at(table: str, replace: Callable[..., None]) -> Callable[..., None]:
     return killed
 
 
-@pytest.mark.parametrize("lake_format", LAKES)
+@pytest.mark.parametrize("lake_format", ["parquet", "delta"])
 def test_changes_reach_a_lake_and_verify_finds_it_whole(copy: Copy, api: PrefectApi, lake_format: str) -> None:
     copy.destination = lake_format
     changing, deleted = api.flow_run("RUNNING", tags=["a", "b"], parameters={"x": 1}), api.flow_run("RUNNING")
