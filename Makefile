@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 # processes that run tests: much of their time is waiting, so more than a small machine has cores
 WORKERS ?= 3
 
-.PHONY: demo test browser matrix destinations compatibility deployment schedulers bench bench-models docs soak release clean
+.PHONY: demo test browser matrix destinations spark compatibility deployment schedulers bench bench-models docs soak \
+	release clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -33,6 +34,11 @@ matrix: $(VENV)/ready
 
 destinations: $(VENV)/ready
 	$(BIN)/python benchmarks/destinations.py
+	$(BIN)/python benchmarks/spark.py
+
+# Spark, where there is Java, reads lakes and gives the same latest rows as DuckDB's copy
+spark: $(VENV)/ready
+	$(BIN)/python benchmarks/spark.py
 
 # the wheel on each Python that is promised, with the lowest and the newest dependencies
 compatibility: $(VENV)/ready

@@ -52,6 +52,9 @@ TARGETS = (
     Target("duckdb", "DuckDB"),
     Target("postgresql", "PostgreSQL"),
     Target("sqlite", "SQLite, through SQLAlchemy"),
+    Target("parquet", "parquet files"),
+    Target("delta", "Delta tables on a filesystem"),
+    Target("iceberg", "Iceberg tables on a filesystem"),
     Target(
         "ducklake",
         "DuckLake, catalogue in PostgreSQL",

@@ -32,7 +32,7 @@ PYSPARK = ("pyspark", "snowpark-connect-deps-iceberg", "setuptools")
 PINS = Path(__file__).with_name("environments") / "spark"
 PLACE = Place(ROOT / "docs" / "destinations.md", "make spark")
 DATASET = "prefect"
-COMPARED = ("flow_runs", "task_runs", "flow_run_states", "task_run_states", "tombstones")
+COMPARED = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
 FORMATS = {
     "parquet": "parquet files, latest rows by the views of `prefect-runs models --print`",
     "delta": "Delta, the present files as `DeltaTable.file_uris()` names them",

@@ -60,13 +60,13 @@ class SyncOptions:
             raise ConfigurationError(
                 "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"
             )
-        if self.destination == "sqlalchemy" and dlt.config.get("destination.sqlalchemy.engine_kwargs") is None:
-            # an error would tell the rows that it is about
-            return dlt.destinations.sqlalchemy(engine_kwargs={"hide_parameters": True})
         if self.destination == "filesystem":
             from .lake import Lake
 
             return Lake(destination_name="filesystem")
+        if self.destination == "sqlalchemy" and dlt.config.get("destination.sqlalchemy.engine_kwargs") is None:
+            # an error would tell the rows that it is about
+            return dlt.destinations.sqlalchemy(engine_kwargs={"hide_parameters": True})
         return self.destination
 
 

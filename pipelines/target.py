@@ -24,6 +24,7 @@ from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import progresses
 from prefect_runs.settings import RUN_TABLES
+from prefect_runs.tables import TABLES
 
 from .alone import WorkingFolderLock
 from .failures import out_of_memory, patiently
@@ -33,6 +34,7 @@ from .options import SyncOptions
 from .torso import remove_torso
 from .warehouse import Untrusted, Warehouse
 from .workspaces import workspace_of
+from .zero_character import REFUSED_BY, without_zeros
 
 # dlt names a schema after its source
 SCHEMA = "prefect_runs"
@@ -141,9 +143,13 @@ class Target:
         settings = self.settings.copy()
         settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
         known = self.warehouse if trusting else Untrusted(self.pipeline, self.workspace)
-        return prefect_runs(
+        source = prefect_runs(
             self.credentials, self.workspace, self.filters, settings, known, selections, access, self.privacy
         )
+        if self.pipeline.destination.destination_name in REFUSED_BY:
+            for name, rows in source.resources.items():
+                rows.add_map(without_zeros(TABLES[name]))
+        return source
 
     def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
         """Extract, normalize and load `source`; its load id, and the rows of each table."""

@@ -68,6 +68,8 @@ def compared(
     Runs of the warehouse that wait for a time from `ahead` on are left out: syncs do not follow those.
     """
     found: list[Difference] = []
+    if not warehouse.stores_zeros:
+        server = _without_zeros(server)
     with warehouse.reading() as rows:
         for kind, states in STATES_OF.items():
             loaded = _loaded(rows, TABLES[kind], found, workspace)
@@ -87,6 +89,14 @@ def compared(
             live_states = {id_: row for id_, row in loaded_states.items() if row[_run_column(kind)] not in out}
             found += _compare(states, server[states], live_states)
     return found
+
+
+def _without_zeros(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [_without_zeros(inner) for inner in value]
+    return {name: _without_zeros(inner) for name, inner in value.items()} if isinstance(value, dict) else value
 
 
 def _waits(run: Row, ahead: datetime) -> bool:

@@ -36,9 +36,9 @@ class Lake(Warehouse):
         return {f"DESTINATION__FILESYSTEM__{name}": value for name, value in configured.items()}
 
     def folders(self) -> list[Path]:
-        """Those of the tables that have any rows or had them."""
+        """Those of the tables that are there, with rows or without; dlt makes the folders of all."""
         folders = [self.lake / DATASET / name for name in ALL_TABLES]
-        return [folder for folder in folders if any(folder.rglob("*.parquet"))]
+        return [folder for folder in folders if any(file.is_file() for file in folder.rglob("*"))]
 
     def change(self, *statements: str) -> None:
         with self.reading() as connection:

@@ -24,7 +24,7 @@ from prefect_runs_pipelines.killed_load import _row_ids
 from prefect_runs_pipelines.status import status
 
 SECRET = "sesame-open"
-ODD_TEXTS = ["plain", "it's", "a'),('b", "{}", 'two\nlines,"quoted"', "back\\slash"]
+ODD_TEXTS = ["plain", "it's", "a'),('b", "{}", 'two\nlines,"quoted"', "back\\slash", "\\u0000"]
 
 Elsewhere = Callable[[str], Copy]
 
@@ -46,7 +46,7 @@ def elsewhere(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
 @pytest.mark.parametrize("destination", ["postgresql", "sqlite"])
 def test_late_change_is_loaded_and_a_lost_row_repaired(elsewhere: Elsewhere, api: PrefectApi, destination: str) -> None:
     copy = elsewhere(destination)
-    run_id = api.flow_run("RUNNING", tags=ODD_TEXTS, parameters={"texts": ODD_TEXTS, "pi": 3.14, "none": None})
+    run_id = api.flow_run("RUNNING", tags=ODD_TEXTS, parameters={"texts": [*ODD_TEXTS, "ze\0ro"], "pi": 3.14})
     api.task_run("COMPLETED", flow_run_id=run_id)
     copy.sync_and_compare()
     api.set_flow_run(run_id, "COMPLETED")

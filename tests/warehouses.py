@@ -43,6 +43,8 @@ class Warehouse(ABC):
     """As `--destination` takes it."""
     dialect: ClassVar[str]
     """sqlglot's name of its SQL."""
+    stores_zeros: ClassVar[bool] = True
+    """Whether a text may hold the zero character."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,6 +118,7 @@ class Postgresql(Warehouse):
 
     destination = "postgres"
     dialect = "postgres"
+    stores_zeros = False
 
     @cached_property
     def url(self) -> str:

@@ -16,6 +16,8 @@ from .tables import LINKS, Column, Table
 class Comparison:
     """Tells which columns of a run differ, as privacy rules leave them. Links that the server nulled are none of them.
 
+    Zero characters are not compared: PostgreSQL stores none, so the warehouse may lack them.
+
     A row of the warehouse has its columns, `tags` (a list of texts) and `state_details` (a list of rows).
     """
 
@@ -33,7 +35,7 @@ class Comparison:
             if theirs[link] is None:
                 ours[link] = None
         columns = [name for name in theirs if ours[name] != theirs[name]]
-        if sorted(held["tags"]) != sorted(shaped["tags"]):
+        if sorted(map(_without_zeros, held["tags"])) != sorted(map(_without_zeros, shaped["tags"])):
             columns.append("tags")
         if self._all_details(held) != self._all_details(shaped):
             columns.append("state_details")
@@ -53,5 +55,15 @@ def _value(column: Column, value: Any) -> Any:
     if column.type == "timestamp":
         return as_utc(value)
     if column.type == "json":
-        return json.loads(value) if isinstance(value, str) else value
-    return float(value) if column.type == "double" else value
+        return _without_zeros(json.loads(value) if isinstance(value, str) else value)
+    return float(value) if column.type == "double" else _without_zeros(value)
+
+
+def _without_zeros(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [_without_zeros(inner) for inner in value]
+    if isinstance(value, dict):
+        return {_without_zeros(name): _without_zeros(inner) for name, inner in value.items()}
+    return value
