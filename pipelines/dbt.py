@@ -33,8 +33,8 @@ from .warehouse import dialect_of
 STATISTICS = "DBT_SEND_ANONYMOUS_USAGE_STATS"
 # one environment serves both
 TESTED_ADAPTERS = ("duckdb", "postgres")
-# dlt's own profile for DuckDB downloads extensions that the models do not need
 DLT_PROFILES = Path(dlt.helpers.dbt.__file__).with_name("profiles.yml")
+# dlt's own profile for DuckDB downloads extensions that the models do not need
 OWN_PROFILES = {"duckdb": Path(__file__).parent / "dbt_package" / "profiles"}
 
 
