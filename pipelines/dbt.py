@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import dlt.helpers.dbt
+import yaml
 from dlt.common.runners import Venv
 from dlt.helpers.dbt import DBT_DESTINATION_MAP
 from dlt.helpers.dbt.exceptions import DBTProcessingError
@@ -31,6 +33,7 @@ from .warehouse import dialect_of
 STATISTICS = "DBT_SEND_ANONYMOUS_USAGE_STATS"
 # one environment serves both
 TESTED_ADAPTERS = ("duckdb", "postgres")
+DLT_PROFILES = Path(dlt.helpers.dbt.__file__).with_name("profiles.yml")
 # dlt's own profile for DuckDB downloads extensions that the models do not need
 OWN_PROFILES = {"duckdb": Path(__file__).parent / "dbt_package" / "profiles"}
 
@@ -83,6 +86,7 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
             # as it is called there: dlt makes my_data of My-Data
             dataset, dialect = client.dataset_name, dialect_of(client)
         check_destination(dialect)
+        check_profile(configuration.destination_type)
         package = Path(target.pipeline.working_dir) / "dbt"
         write_package(package, dialect)
         kind = configuration.destination_type
@@ -97,6 +101,19 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         # dbt's own output is for a person, and standard output may be for a program
         with contextlib.redirect_stdout(sys.stderr):
             return _run(runner, options, dataset, into, package)
+
+
+def check_profile(destination: str) -> None:
+    """Refuse a destination that dlt's dbt runner cannot tell dbt of.
+
+    Raises:
+        ConfigurationError: it has no profile for it.
+    """
+    if destination not in yaml.safe_load(DLT_PROFILES.read_text()):
+        raise ConfigurationError(
+            f"dlt has no dbt profile for {destination}: write the package with prefect-runs dbt --write DIR, and run "
+            "it with a profile of your own"
+        )
 
 
 def _run(runner: DBTPackageRunner, options: SyncOptions, dataset: str, into: str, package: Path) -> DbtReport:

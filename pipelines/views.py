@@ -101,7 +101,8 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
                 client.execute_sql(f"CREATE VIEW {name} AS {model.placed(place).sql(dialect)}")
                 with client.execute_query(f"SELECT * FROM {name} LIMIT 0") as cursor:
                     columns = [column[0] for column in cursor.description or ()]
-                told = meanings(model, all_models)
+                # DuckLake describes a view, and not its columns
+                told = {} if target.options.destination == "ducklake" else meanings(model, all_models)
                 described = {column: told[column] for column in columns if column in told}
                 _comment(client, "VIEW", model.name, model.description, described)
             for table in ALL_TABLES.values():

@@ -8,8 +8,6 @@ from typing import Any
 
 from prefect_runs.tables import Table
 
-Row = dict[str, Any]
-
 # dlt takes it out of texts, and leaves it in JSON, of which the destination then refuses the whole load
 REFUSED_BY = ("postgres", "redshift")
 # not where the backslash before it is itself escaped
@@ -29,7 +27,7 @@ def without_zeros(table: Table) -> Callable[[Any], Any]:
             if isinstance(row.get(name), str):
                 row[name] = IN_JSON.sub(r"\1", row[name])
         for name, child in children.items():
-            row[name] = [child(inner) for inner in row.get(name, ())]
+            row[name] = [child(inner) for inner in row.get(name) or ()]
         return row
 
     return taken
