@@ -89,6 +89,12 @@ def printed(options: SyncOptions, dialect: str) -> Iterator[str]:
 
 
 def _create(target: Target, all_models: list[Model], missing: Collection[str]) -> None:
+    # asked before, for it takes a connection of its own
+    has = target.warehouse.has
+    loaded = [
+        (table, {column.name: column.description for column in table.columns if has(table.name, column.name)})
+        for table in ALL_TABLES.values()
+    ]
     with target.pipeline.sql_client() as client:
         dialect, place = dialect_of(client), placed_tables(client, missing)
         check_destination(dialect)
@@ -105,10 +111,8 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
                 told = {} if target.options.destination == "ducklake" else meanings(model, all_models)
                 described = {column: told[column] for column in columns if column in told}
                 _comment(client, "VIEW", model.name, model.description, described)
-            for table in ALL_TABLES.values():
-                columns = [column.name for column in table.columns if target.warehouse.has(table.name, column.name)]
-                if columns:
-                    described = {column.name: column.description for column in table.columns if column.name in columns}
+            for table, described in loaded:
+                if described:
                     _comment(client, "TABLE", table.name, table.description, described)
 
 

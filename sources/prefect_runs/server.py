@@ -48,6 +48,8 @@ DELETED: Reason = "deleted"
 WHOLE = (*DIMENSIONS, *INVENTORY)
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
+# table of states → table of their runs
+RUNS_OF = {"flow_run_states": FLOW_RUN.name, "task_run_states": TASK_RUN.name}
 
 
 class Server:
@@ -75,6 +77,7 @@ class Server:
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
+        self._read: set[str] = set()
         # small tables that were read whole and loaded → the ids that the server has
         self._whole: dict[str, set[str]] = {}
 
@@ -193,6 +196,7 @@ class Server:
     def reading(self, resource: str) -> Iterator[None]:
         """Marks that `resource` is being read, for those that wait for it."""
         self._being_read.add(resource)
+        self._read.add(resource)
         try:
             yield
         finally:
@@ -213,7 +217,8 @@ class Server:
         Raises:
             ConfigurationError: one of them would overwrite a row of another workspace.
         """
-        if self.known and TABLES[resource].key == ("id",) and rows:
+        # states are their run's: where runs are read too, looking those up is enough
+        if rows and TABLES[resource].key == ("id",) and RUNS_OF.get(resource) not in self._read and self.known:
             stranger = self.known.of_others(resource, [row["id"] for row in rows])
             if stranger:
                 raise shared_id(resource, stranger, self.workspace, self.client.connection.url)
