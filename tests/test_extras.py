@@ -368,6 +368,7 @@ def test_status_of_pools_and_queues_over_time(copy: Copy, api: PrefectApi, pool:
     assert first["seen_at"] < second["seen_at"]
     assert [row["is_paused"] for row in rows(copy, "work_pool_status", own)] == [False]
     api.call("PATCH", f"{path}/queues/default", {"is_paused": False, "concurrency_limit": None})
+    api.outlive_its_second()
     sync_only(copy, "work_queue_status")
     assert [row["is_paused"] for row in rows(copy, "work_queue_status", own)] == [False, True, False]
 
