@@ -70,19 +70,19 @@ class Extras:
 
     def _logs(self, state: State) -> Pages:
         logs = Logs(self._server.client, self._settings.lowest_log_level)
-        asked = self._asked(self._settings.lowest_log_level, self._settings.log_failed_only)
+        asked = self._anew(state, self._settings.lowest_log_level, self._settings.log_failed_only)
         if self._settings.log_failed_only:
             capture = self._server.capture("flow_runs")
             return FailedLogs(capture, logs, asked, self._server.tally).new_rows(state)
-        return self._timeline("logs", logs.read, self._start or EVER, asked).new_rows(state)
+        return self._timeline("logs", logs.read, self._start or EVER).new_rows(state)
 
     def _events(self, state: State) -> Pages:
         prefixes, payloads = self._settings.event_prefixes or [], self._settings.event_payloads
+        self._anew(state, sorted(prefixes), payloads)
         feed = EventFeed(self._server.client, prefixes)
         read = partial(read_events, feed, at_once=self._server.client.connections)
         start = self._events_kept_from(StateCursor(state).start_value)
-        timeline = self._timeline("events", read, start, self._asked(sorted(prefixes), payloads))
-        for page in timeline.new_rows(state):
+        for page in self._timeline("events", read, start).new_rows(state):
             yield [event_row(event, payloads) for event in page]
 
     def _events_kept_from(self, watermark: datetime | None) -> datetime:
@@ -98,14 +98,11 @@ class Extras:
         return max(kept_from, self._start or kept_from)
 
     def _artifacts(self, state: State) -> Pages:
-        asked = self._asked(self._settings.artifact_data)
-        if state.get("asked") != asked:
-            state.clear()
+        self._anew(state, self._settings.artifact_data)
         cursor = StateCursor(state)
         since = cursor.start_value and min(cursor.start_value, self._server.ceiling) - self._settings.lookback
         for page in self._counted("artifacts", changed_artifacts(self._server.client, since)):
             yield page if self._settings.artifact_data else [{**row, "data": None} for row in page]
-        state["asked"] = asked
         cursor.advance(self._server.ceiling)
 
     def _statuses(self, name: str, state: State) -> Pages:
@@ -120,21 +117,28 @@ class Extras:
         """All deployments where any changed, in one page, for what a load lacks is retired; else no page."""
         pages = self._counted("deployment_changes", dimension(self._server.client, "deployments"))
         versions = [deployment_version(row, self._server.workspace) for page in pages for row in page]
-        loaded = self._asked(sorted(row["row_hash"] for row in versions))
+        loaded = _digest(sorted(row["row_hash"] for row in versions))
         if state.get("loaded") != loaded:
             yield versions
             state["loaded"] = loaded
 
-    def _timeline(self, table: str, read: Callable[[Window], Iterator[Part]], start: datetime, asked: str) -> Timeline:
+    def _timeline(self, table: str, read: Callable[[Window], Iterator[Part]], start: datetime) -> Timeline:
         server = self._server
-        return Timeline(table, read, start, asked, server.ceiling, self._settings, server.known, server.tally)
+        return Timeline(table, read, start, server.ceiling, self._settings, server.known, server.tally)
 
     def _counted(self, name: str, pages: Pages) -> Pages:
         for page in pages:
             self._server.tally.read(name, len(page))
             yield page
 
-    def _asked(self, *what: object) -> str:
-        """A short text that differs when `what`, the workspace or the start does."""
-        told = json.dumps([self._server.workspace, str(self._start), *what])
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+    def _anew(self, state: State, *what: object) -> str:
+        """Forget `state` where other rows are asked for than before; returns what it keeps of those."""
+        asked = _digest(self._server.workspace, str(self._start), *what)
+        if state.get("asked") != asked:
+            state.clear()
+            state["asked"] = asked
+        return asked
+
+
+def _digest(*what: object) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]

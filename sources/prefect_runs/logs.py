@@ -57,7 +57,7 @@ class FailedLogs:
     Args:
         capture: reads the flow runs that changed.
         logs: reads their logs.
-        asked: differs when other logs are asked for; then everything is read anew.
+        asked: what is kept in the state of which logs are asked for.
         tally: counts what is read.
     """
 
@@ -69,8 +69,6 @@ class FailedLogs:
 
     def new_rows(self, state: State) -> Iterator[list[Row]]:
         """Logs that the warehouse lacks, of the runs that changed since the watermark in `state`."""
-        if state.get("asked") != self._asked:
-            state.clear()
         known = self._capture.known
         for part in self._capture.read_runs(StateCursor(state), state):
             failed = sorted({run.id for run in part.runs if run.state_type in FAILED_STATE_TYPES})
@@ -78,4 +76,5 @@ class FailedLogs:
                 self._tally.read("logs", len(rows))
                 present = known.present("logs", [row["id"] for row in rows]) if known else set()
                 yield [row for row in rows if row["id"] not in present]
+        # the capture may have cleared it
         state["asked"] = self._asked

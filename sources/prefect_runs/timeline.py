@@ -39,7 +39,6 @@ class Timeline:
         table: its name.
         read: gives all rows of a window, oldest first.
         start: nothing of before is read.
-        asked: differs when other rows are asked for; then everything is read anew.
         ceiling: the server's time when this sync began.
         settings: lookback, rows of a chunk.
         known: what the warehouse has, if it can be asked.
@@ -51,7 +50,6 @@ class Timeline:
         table: str,
         read: Callable[[Window], Iterator[Part]],
         start: datetime,
-        asked: str,
         ceiling: datetime,
         settings: ReadSettings,
         known: Known | None,
@@ -60,7 +58,6 @@ class Timeline:
         self._table = table
         self._read = read
         self._start = start
-        self._asked = asked
         self._ceiling = ceiling
         self._settings = settings
         self._known = known
@@ -68,9 +65,6 @@ class Timeline:
 
     def new_rows(self, state: State) -> Iterator[list[Row]]:
         """Rows since the watermark in `state`, which moves when all were taken; of a first load a chunk at most."""
-        if state.get("asked") != self._asked:
-            state.clear()
-            state["asked"] = self._asked
         cursor = StateCursor(state)
         plan = self._plan(state, cursor.start_value)
         assert plan.window is not None
