@@ -147,8 +147,7 @@ def prefect_runs(
             # the runs that failed are then known, and not asked for a second time
             yield from server.others_read("flow_runs")
             with server.reading(name):
-                for page in extras.pages(name, progress(name)):
-                    yield [shape(row) for row in page]
+                yield from extras.pages(name, progress(name), shape)
 
         return resource(rows, TABLES[name], selected=False)
 
@@ -156,11 +155,10 @@ def prefect_runs(
         require_scd2("deployment_changes")
         shape = Shape(TABLES["deployment_changes"], server.workspace, rules)
         with server.reading("deployment_changes"):
-            for page in extras.pages("deployment_changes", progress("deployment_changes")):
+            for page in extras.pages("deployment_changes", progress("deployment_changes"), shape):
                 hints = dlt.mark.make_hints(write_disposition=scd2(server.workspace, server.ceiling))
                 # without any deployment the table is loaded all the same: what it has is retired
-                rows = [shape(row) for row in page] or dlt.mark.materialize_table_schema()
-                yield dlt.mark.with_hints(rows, hints)
+                yield dlt.mark.with_hints(page or dlt.mark.materialize_table_schema(), hints)
 
     def tombstones() -> Pages:
         shape = Shape(TABLES["tombstones"], server.workspace, rules)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,20 +20,26 @@ NO_VERSION = ("updated", "updated_by")
 VERSIONED = [
     column.name
     for column in DEPLOYMENT_CHANGES.columns
-    if column.name not in (*NO_VERSION, "workspace", "row_hash", "valid_from", "valid_to")
+    if column.name not in (*NO_VERSION, "row_hash", "valid_from", "valid_to")
 ]
 # an id is given anew each time a deployment is deployed
 SCHEDULE_PARTS = ("schedule", "active", "max_scheduled_runs", "parameters", "slug")
 
 
-def deployment_version(deployment: Row, workspace: str) -> Row:
-    """A deployment as the API gives it, with its `row_hash` and without what changes all the time."""
-    row = {
+def deployment_version(deployment: Row, shape: Callable[[Row], Row]) -> Row:
+    """A deployment, shaped, with its `row_hash`. What rules of privacy leave out makes no version, and is in no hash.
+
+    Args:
+        deployment: as the API gives it.
+        shape: that of `deployment_changes`.
+    """
+    ordered = {
         **deployment,
         "tags": sorted(deployment.get("tags") or []),
         "schedules": sorted(map(_schedule, deployment.get("schedules") or []), key=json.dumps),
     }
-    told = json.dumps([workspace, *(row.get(name) for name in VERSIONED)], sort_keys=True)
+    row = shape(json.loads(json.dumps(ordered, sort_keys=True)))
+    told = json.dumps([row.get(name) for name in VERSIONED])
     return {**row, "row_hash": hashlib.sha256(told.encode()).hexdigest()[:32]}
 
 

@@ -30,6 +30,7 @@ from .windows import Window
 STATUS_OF = {"work_pool_status": "work_pools", "work_queue_status": "work_queues"}
 
 Pages = Iterator[list[Row]]
+RowShape = Callable[[Row], Row]
 
 
 class Extras:
@@ -49,13 +50,16 @@ class Extras:
             "logs": self._logs,
             "events": self._events,
             "artifacts": self._artifacts,
-            "deployment_changes": self._deployment_changes,
             **{name: partial(self._statuses, name) for name in STATUS_OF},
+        }
+        # `state` remembers what of them was loaded last
+        self._compared: dict[str, Callable[[State, RowShape], Pages]] = {
+            "deployment_changes": self._deployment_changes,
             **{name: partial(self._inventory, name) for name in INVENTORY},
         }
 
-    def pages(self, name: str, state: State) -> Pages:
-        """Pages of the rows of resource `name` that are to be loaded.
+    def pages(self, name: str, state: State, shape: RowShape) -> Pages:
+        """Pages of the rows of resource `name` that are to be loaded, shaped.
 
         Where the server has no such thing there are none, and a warning in `syncs`.
 
@@ -63,7 +67,11 @@ class Extras:
             state: how far the resource came; it moves when the last page was taken.
         """
         try:
-            for page in self._readers[name](state):
+            if name in self._compared:
+                pages = self._compared[name](state, shape)
+            else:
+                pages = _shaped(self._readers[name](state), shape)
+            for page in pages:
                 yield self._server.loaded(name, page)
         except NotFound as error:
             self._server.tally.warn(f"{name}: not loaded, for this server has no such thing ({error})")
@@ -110,13 +118,14 @@ class Extras:
         id_column = f"{STATUS_OF[name].removesuffix('s')}_id"
         return status_changes(pages, state, id_column, text(self._server.ceiling))
 
-    def _inventory(self, name: str, state: State) -> Pages:
-        return iter(self._server.worth_loading(name, INVENTORY[name](self._server.client), state))
+    def _inventory(self, name: str, state: State, shape: RowShape) -> Pages:
+        pages = _shaped(INVENTORY[name](self._server.client), shape)
+        return iter(self._server.worth_loading(name, pages, state))
 
-    def _deployment_changes(self, state: State) -> Pages:
+    def _deployment_changes(self, state: State, shape: RowShape) -> Pages:
         """All deployments where any changed, in one page, for what a load lacks is retired; else no page."""
         pages = self._counted("deployment_changes", dimension(self._server.client, "deployments"))
-        versions = [deployment_version(row, self._server.workspace) for page in pages for row in page]
+        versions = [deployment_version(row, shape) for page in pages for row in page]
         loaded = _digest(sorted(row["row_hash"] for row in versions))
         if state.get("loaded") != loaded:
             yield versions
@@ -138,6 +147,10 @@ class Extras:
             state.clear()
             state["asked"] = asked
         return asked
+
+
+def _shaped(pages: Pages, shape: RowShape) -> Pages:
+    return ([shape(row) for row in page] for page in pages)
 
 
 def _digest(*what: object) -> str:

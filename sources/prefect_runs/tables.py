@@ -661,6 +661,7 @@ DEPLOYMENT_CHANGES = Table(
     ),
     (),
     leads_to={"flow_id": "flows", "work_queue_id": "work_queues", "id": "deployments"},
+    relied_on=("row_hash", "valid_from", "valid_to"),
 )
 
 TABLES = {
