@@ -458,7 +458,7 @@ def test_a_version_differs_by_what_matters() -> None:
         "name": "n",
         "tags": ["a", "b"],
         "schedules": [schedule],
-        "updated": "1",
+        "updated": "2026-01-01T00:00:00Z",
         "status": "READY",
     }
 
@@ -470,7 +470,13 @@ def test_a_version_differs_by_what_matters() -> None:
     def same(**changed: Any) -> bool:
         return hashed({**deployment, **changed}) == told
 
-    assert same(updated="2", status="NOT_READY", last_polled="3", tags=["b", "a"], updated_by={"id": 1})
+    assert same(
+        updated="2026-01-02T00:00:00Z",
+        status="NOT_READY",
+        last_polled="2026-01-02T00:00:00Z",
+        tags=["b", "a"],
+        updated_by={"id": 1},
+    )
     assert same(schedules=[{**schedule, "id": "2"}])
     assert not same(schedules=[{**schedule, "active": False}])
     assert not same(tags=["a"])

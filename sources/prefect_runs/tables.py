@@ -482,6 +482,7 @@ LOGS = Table(
     ),
     ("id",),
     leads_to={"flow_run_id": "flow_runs", "task_run_id": "task_runs"},
+    relied_on=("timestamp",),
 )
 
 EVENTS = Table(
@@ -507,6 +508,7 @@ EVENTS = Table(
         ),
     ),
     ("id",),
+    relied_on=("occurred",),
 )
 
 ARTIFACTS = Table(
