@@ -109,14 +109,14 @@ def test_counts_of_an_hour_are_replaced_together(load: Loads) -> None:
     assert load.answers(f"{counts} ORDER BY 1") == [(1, "COMPLETED", 3), (3, "FAILED", 4)]
 
 
-def test_load_that_was_killed_between_two_tables_is_made_again(load: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_that_was_killed_between_two_tables_is_made_again(load: Loads) -> None:
     if load.lake.format == "parquet":
         pytest.skip("no table is merged when plain parquet is loaded")
     load("flow_runs", run("a", 1, "RUNNING", "x", "y"))
-    monkeypatch.setattr(OpenTable, "replace", _killed_at("flow_runs", OpenTable.replace))
-    with pytest.raises(Exception, match="killed"):
-        load("flow_runs", run("a", 2, "COMPLETED", "z"))
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenTable, "replace", _killed_at("flow_runs", OpenTable.replace))
+        with pytest.raises(Exception, match="killed"):
+            load("flow_runs", run("a", 2, "COMPLETED", "z"))
     load.pipeline.load()
     assert load.answers(TAGS) == [("a", "COMPLETED", ["z"])]
     assert load.count("flow_runs__tags") == 1
