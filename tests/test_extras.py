@@ -477,7 +477,7 @@ def test_a_version_differs_by_what_matters() -> None:
         tags=["b", "a"],
         updated_by={"id": 1},
     )
-    assert same(schedules=[{**schedule, "id": "2"}])
+    assert same(last_polled="2026-01-02T00:00:00Z", schedules=[{**schedule, "id": "2"}])
     assert not same(schedules=[{**schedule, "active": False}])
     assert not same(tags=["a"])
     assert not same(paused=True)
