@@ -15,7 +15,7 @@ from prefect_runs.tables import ALL_TABLES
 
 from .answers import placed_tables
 from .failures import explained, patiently
-from .lake_statements import lake_statements
+from .lake.statements import lake_statements
 from .models import Model, check_destination, check_dialect, meanings, models, tables_of
 from .models.catalogue import empty_table
 from .options import SyncOptions

@@ -14,7 +14,7 @@ from dlt.common.schema.utils import (
 )
 from pyarrow.parquet import read_table  # type: ignore[import-untyped]
 
-from .lake_tables import OpenTable
+from .tables import OpenTable
 
 LOAD_ID, ROW_ID, ROOT_ID = "_dlt_load_id", "_dlt_id", "_dlt_root_id"
 

@@ -10,7 +10,7 @@ import sqlglot
 
 from prefect_runs import ConfigurationError
 
-from .lake_views import latest_views
+from .views import latest_views
 
 # what stands for the rows of a folder; each needs the engine's own reader of the format, which is part of it or added
 READERS = {

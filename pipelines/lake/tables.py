@@ -14,7 +14,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from prefect_runs import ConfigurationError
 
 if TYPE_CHECKING:
-    from .lake import LakeClient
+    from . import LakeClient
 
 ROW_ID = "_dlt_id"
 # tells rows to take out from rows to put in, inside one Delta merge

@@ -22,9 +22,9 @@ from dlt.destinations.impl.filesystem.filesystem import FilesystemClient, Refere
 
 from prefect_runs import ConfigurationError
 
-from .lake_merge import merge_chain
-from .lake_tables import OpenTable, open_table
-from .lake_views import LakeSqlClient
+from .merge import merge_chain
+from .tables import OpenTable, open_table
+from .views import LakeSqlClient
 
 TableFormat = Literal["parquet", "delta", "iceberg"]
 TABLE_FORMATS = ("delta", "iceberg")

@@ -13,7 +13,7 @@ from prefect_runs.resources import resource
 from prefect_runs.tables import TABLES
 
 if TYPE_CHECKING:
-    from .lake import LakeClient
+    from . import LakeClient
 
 LOAD_ID, ROW_ID, PARENT_ID = "_dlt_load_id", "_dlt_id", "_dlt_parent_id"
 
