@@ -14,20 +14,21 @@ from .target import states_of
 OTHERS = "other tables"
 
 
-def parts(resources: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+def parts(resources: Sequence[str] = (), extras: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """The parts of a sync by name, each with its resources; parts without any are left out.
 
     Nothing is lost between parts, for every resource has a watermark of its own. Runs and their states are one part,
     for they are found by the same reads, which two parts would make twice.
 
     Args:
-        resources: those that are wanted; all where they are not named.
+        resources: those that are wanted; all that are read by default where they are not named.
+        extras: those that are wanted too.
 
     Raises:
         ConfigurationError: there is no such resource.
     """
-    check_resources(resources)
-    wanted = dict.fromkeys(resources or RESOURCES)
+    check_resources((*resources, *extras))
+    wanted = dict.fromkeys((*(resources or RESOURCES), *extras))
     runs = {table.replace("_", " "): (table, states_of(table)) for table in RUN_TABLES}
     found = {part: tuple(name for name in names if name in wanted) for part, names in runs.items()}
     found[OTHERS] = tuple(name for name in wanted if not any(name in names for names in runs.values()))

@@ -82,6 +82,7 @@ def sync_runs(
     destination: str = "duckdb",
     dataset: str = DEFAULT_DATASET,
     resources: list[str] | None = None,
+    extras: list[str] | None = None,
     start_date: str | None = None,
     publish: str | None = None,
     api_url: str | None = None,
@@ -99,6 +100,7 @@ def sync_runs(
         destination: any dlt destination.
         dataset: a schema in most destinations.
         resources: only these.
+        extras: these too, as `--with` takes them.
         start_date: leave out runs expected to start before.
         publish: where to put a copy of the DuckDB file for readers.
         api_url: the server, by default the one that the flow runs on.
@@ -112,7 +114,7 @@ def sync_runs(
     """
     try:
         check_lasting(destination, database)
-        planned = parts(resources or ())
+        planned = parts(resources or (), extras or ())
     except ConfigurationError as error:
         return failed([error])
     options = SyncOptions(api_url, workspace, destination, dataset, database, start_date=start_date)

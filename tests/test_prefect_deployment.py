@@ -152,6 +152,10 @@ class TestParts:
             "other tables": ("flows",),
         }
 
+    def test_extras_are_among_the_other_tables(self) -> None:
+        assert parts(["flow_runs"], ["logs"]) == {"flow runs": ("flow_runs",), "other tables": ("logs",)}
+        assert parts(extras=["logs"])["other tables"][-1] == "logs"
+
     def test_unknown_resources_are_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="flow_walks"):
             parts(["flow_walks"])
