@@ -43,7 +43,7 @@ from prefect_api import PrefectApi, now
 from soundness import unsound
 
 from prefect_runs import PrefectRunsError, ServerUnavailable
-from prefect_runs_pipelines.cli import EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.outcomes import EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.torso import HEADERS, remove_torso
 
 HOUR = timedelta(hours=1)

@@ -23,6 +23,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from prefect_api import PrefectApi, now, seconds
 from soundness import unsound
+from warehouses import DuckdbFile
 
 from prefect_runs import ConfigurationError
 from prefect_runs.dimensions import DIMENSIONS
@@ -51,8 +52,12 @@ class Dataset:
     since: datetime = field(default_factory=lambda: now() - seconds(0.5))
 
     @property
+    def warehouse(self) -> DuckdbFile:
+        return DuckdbFile(self.folder, "prefect_runs.duckdb")
+
+    @property
     def database(self) -> Path:
-        return self.folder / "prefect_runs.duckdb"
+        return self.warehouse.file
 
     def configure(self, workspaces: dict[str, str], more: str = "") -> None:
         """Write `.dlt/config.toml` with the URL of each workspace."""
@@ -90,7 +95,7 @@ class Dataset:
             return warehouse.execute(sql, [workspace]).fetchall()
 
     def values(self, sql: str) -> list[Any]:
-        return column_values(self.database, sql)
+        return column_values(self.warehouse, sql)
 
 
 @pytest.fixture
@@ -135,14 +140,14 @@ def test_two_servers_of_which_one_is_down_for_a_while(
     second_api.set_flow_run(changed_meanwhile, "COMPLETED")
     second.stop()
     populate(api)
-    published = dataset.folder / "published.duckdb"
-    ended = dataset.run("sync", "--publish", str(published))
+    published = DuckdbFile(dataset.folder, "published.duckdb")
+    ended = dataset.run("sync", "--publish", str(published.file))
     assert ended.returncode == 3
     assert f"prefect-runs: south: GET {second.url}/admin/version got no answer" in ended.stderr
     assert "north (" in ended.stdout
     assert "whole: nothing is known to be missing" in ended.stdout
     assert [line.split()[:2] for line in ended.stdout.splitlines()[-2:]] == [["north", "0"], ["south", "3"]]
-    assert differences(api, dataset.database, dataset.since, "north") == []
+    assert differences(api, dataset.warehouse, dataset.since, "north") == []
     # what was loaded is published all the same
     assert column_values(published, "SELECT count(*) FROM prefect.flow_runs WHERE workspace = 'north'") == [2]
 
@@ -152,9 +157,9 @@ def test_two_servers_of_which_one_is_down_for_a_while(
     # each from its own watermark
     windows = {name: entry["window_start"] for name, entry in told["workspaces"].items()}
     assert windows["south"] < windows["north"]
-    assert differences(api, dataset.database, dataset.since, "north") == []
-    assert differences(second_api, dataset.database, dataset.since, "south") == []
-    assert unsound(dataset.database) == []
+    assert differences(api, dataset.warehouse, dataset.since, "north") == []
+    assert differences(second_api, dataset.warehouse, dataset.since, "south") == []
+    assert unsound(dataset.warehouse) == []
     verified = json.loads(dataset.works("verify", "--sweep", "--json"))["workspaces"]
     assert {name: entry["whole"] for name, entry in verified.items()} == {"north": True, "south": True}
     assert southern in dataset.values("SELECT id FROM prefect.flow_runs WHERE workspace = 'south'")

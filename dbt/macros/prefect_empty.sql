@@ -31,7 +31,7 @@
   {%- elif name == 'events' -%}
     SELECT CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS workspace, CAST(NULL AS TIMESTAMPTZ) AS occurred, CAST(NULL AS TIMESTAMPTZ) AS received, CAST(NULL AS TEXT) AS event, CAST(NULL AS TEXT) AS resource_id, CAST(NULL AS JSON) AS resource, CAST(NULL AS JSON) AS related, CAST(NULL AS TEXT) AS follows, CAST(NULL AS JSON) AS payload, CAST(NULL AS TEXT) AS _dlt_id WHERE FALSE
   {%- elif name == 'artifacts' -%}
-    SELECT CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS workspace, CAST(NULL AS TIMESTAMPTZ) AS created, CAST(NULL AS TIMESTAMPTZ) AS updated, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS type, CAST(NULL AS TEXT) AS description, CAST(NULL AS JSON) AS metadata_, CAST(NULL AS TEXT) AS flow_run_id, CAST(NULL AS TEXT) AS task_run_id, CAST(NULL AS JSON) AS data, CAST(NULL AS TEXT) AS _dlt_id WHERE FALSE
+    SELECT CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS workspace, CAST(NULL AS TIMESTAMPTZ) AS created, CAST(NULL AS TIMESTAMPTZ) AS updated, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS type, CAST(NULL AS TEXT) AS description, CAST(NULL AS JSON) AS metadata_, CAST(NULL AS TEXT) AS flow_run_id, CAST(NULL AS TEXT) AS task_run_id, CAST(NULL AS TEXT) AS data, CAST(NULL AS TEXT) AS _dlt_id WHERE FALSE
   {%- elif name == 'workers' -%}
     SELECT CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS workspace, CAST(NULL AS TIMESTAMPTZ) AS created, CAST(NULL AS TIMESTAMPTZ) AS updated, CAST(NULL AS TEXT) AS name, CAST(NULL AS TEXT) AS work_pool_id, CAST(NULL AS TIMESTAMPTZ) AS last_heartbeat_time, CAST(NULL AS BIGINT) AS heartbeat_interval_seconds, CAST(NULL AS TEXT) AS status, CAST(NULL AS TEXT) AS _dlt_id WHERE FALSE
   {%- elif name == 'variables' -%}

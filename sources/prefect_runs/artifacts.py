@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
@@ -24,3 +25,9 @@ def changed_artifacts(client: PrefectClient, since: datetime | None) -> Iterator
         yield [row for row in rows if since is None or parse(row["updated"]) >= since]
         if since is not None and parse(rows[-1]["updated"]) < since:
             return
+
+
+def body(artifact: Row) -> str | None:
+    """What an artifact holds, as text: most hold one, others JSON."""
+    data = artifact.get("data")
+    return data if data is None or isinstance(data, str) else json.dumps(data)

@@ -9,7 +9,7 @@ from functools import partial
 
 from dlt.common.json import json
 
-from .artifacts import changed_artifacts
+from .artifacts import body, changed_artifacts
 from .clock import text
 from .deployment_changes import deployment_version
 from .dimensions import dimension
@@ -110,7 +110,7 @@ class Extras:
         cursor = StateCursor(state)
         since = cursor.start_value and min(cursor.start_value, self._server.ceiling) - self._settings.lookback
         for page in self._counted("artifacts", changed_artifacts(self._server.client, since)):
-            yield page if self._settings.artifact_data else [{**row, "data": None} for row in page]
+            yield [{**row, "data": body(row) if self._settings.artifact_data else None} for row in page]
         cursor.advance(self._server.ceiling)
 
     def _statuses(self, name: str, state: State) -> Pages:

@@ -526,7 +526,7 @@ ARTIFACTS = Table(
             ("metadata_", "json", "Free-form metadata."),
             ("flow_run_id", "text", "The flow run that made it (flow_runs.id)."),
             ("task_run_id", "text", "The task run that made it (task_runs.id)."),
-            ("data", "json", "The body; only with `artifact_data`."),
+            ("data", "text", "The body, JSON where it is no text; only with `artifact_data`."),
         ),
     ),
     ("id",),
