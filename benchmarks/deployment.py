@@ -63,7 +63,7 @@ def told(deployment: Deployment) -> None:
 
 def problems(deployment: Deployment) -> list[str]:
     """What is wrong at the end, in words."""
-    api, database = deployment.api, deployment.database
+    api, warehouse = deployment.api, deployment.warehouse
     api.wait_at_rest(EVER, 180)
     report = sync(deployment.options)
     server = server_rows(api)
@@ -74,13 +74,13 @@ def problems(deployment: Deployment) -> list[str]:
     runs = own_runs(deployment)
     ids = {run["id"] for run in runs}
     tasks = [run for run in server["task_runs"] if run["flow_run_id"] in ids]
-    loaded = set(column_values(database, "SELECT id FROM prefect.flow_runs WHERE deployment_id IS NOT NULL"))
-    tasks_loaded = set(column_values(database, "SELECT id FROM prefect.task_runs"))
+    loaded = set(column_values(warehouse, "SELECT id FROM prefect.flow_runs WHERE deployment_id IS NOT NULL"))
+    tasks_loaded = set(column_values(warehouse, "SELECT id FROM prefect.task_runs"))
     print(f"of the deployment itself: {len(runs)} flow runs, {len(ids & loaded)} of them in the warehouse")
     print(f"and {len(tasks)} task runs, {len({run['id'] for run in tasks} & tasks_loaded)} of them in the warehouse")
     ends = Counter(run["state_name"] for run in runs)
     print(f"they ended: {dict(ends)}")
-    found = [str(difference) for difference in compared(server, database)]
+    found = [str(difference) for difference in compared(server, warehouse)]
     if not report.whole:
         found += report.gaps
     if ends.keys() - {"Completed", "Cancelled"}:

@@ -20,6 +20,7 @@ from comparison import EVER, column_values, differences
 from deployed import packages, scheduler_python
 from pages import files
 from prefect_api import PrefectApi
+from warehouses import DuckdbFile
 
 from prefect_runs_pipelines.local_server import LocalServer, local_server
 
@@ -37,7 +38,7 @@ class Pasted:
 
     def __init__(self, name: str, server: LocalServer, folder: Path) -> None:
         self.name, self.folder = name, folder
-        self.database = folder / "prefect_runs.duckdb"
+        self.warehouse = DuckdbFile(folder, "prefect_runs.duckdb")
         for file, text in files(f"schedulers/{name}.md").items():
             (folder / file).write_text(text.replace(PLACE, str(folder)))
         python = scheduler_python(name, name, *REQUIREMENTS[name])
@@ -77,15 +78,15 @@ def problems(name: str, server: LocalServer, api: PrefectApi, folder: Path) -> l
     running, gone = (api.flow_run("RUNNING", tags=[name]) for _ in range(2))
     api.task_run("COMPLETED", flow_run_id=running)
     pasted.sync()
-    found = differences(api, pasted.database, EVER)
+    found = differences(api, pasted.warehouse, EVER)
     api.set_flow_run(running, "COMPLETED")
     api.call("DELETE", f"/flow_runs/{gone}")
     api.task_run("FAILED", flow_run_id=api.flow_run("FAILED"))
     pasted.sync()
-    found += differences(api, pasted.database, EVER)
-    if column_values(pasted.database, "SELECT id FROM prefect.tombstones") != [gone]:
+    found += differences(api, pasted.warehouse, EVER)
+    if column_values(pasted.warehouse, "SELECT id FROM prefect.tombstones") != [gone]:
         found.append(f"the flow run {gone} was deleted, and has no tombstone")
-    starts = column_values(pasted.database, "SELECT window_start FROM prefect.syncs ORDER BY finished_at")
+    starts = column_values(pasted.warehouse, "SELECT window_start FROM prefect.syncs ORDER BY finished_at")
     if [start is None for start in starts] != [True, False]:
         found.append(f"the second sync did not go on from the first: {starts}")
     return found

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pages import commands, files
 from prefect_api import PrefectApi
+from warehouses import DuckdbFile
 
 from prefect_runs_pipelines.environments import environment_python
 from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer
@@ -57,8 +58,12 @@ class Deployment:
     schedule: dict[str, Any] | None = None
 
     @property
+    def warehouse(self) -> DuckdbFile:
+        return DuckdbFile(self.folder, "own.duckdb")
+
+    @property
     def database(self) -> Path:
-        return self.folder / "own.duckdb"
+        return self.warehouse.file
 
     @property
     def options(self) -> SyncOptions:

@@ -71,9 +71,9 @@ def test_deployment_copies_the_server_that_it_runs_on(deployment: Deployment, ap
     attempts(api, second, len(tasks))
     assert api.call("GET", f"/flow_runs/{second}")["state"]["message"] == "nothing is known to be missing"
     assert sync(deployment.options).whole
-    assert differences(api, deployment.database, EVER) == []
+    assert differences(api, deployment.warehouse, EVER) == []
     sql = f"SELECT name FROM prefect.task_runs WHERE flow_run_id = '{second}' ORDER BY start_time"
-    assert column_values(deployment.database, sql) == tasks
+    assert column_values(deployment.warehouse, sql) == tasks
     artifacts = api.call("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [second]}}})
     shown = {artifact["key"]: artifact["data"] for artifact in artifacts}
     assert shown.keys() == {f"prefect-runs-sync-{WORKSPACE}", f"prefect-runs-verify-{WORKSPACE}"}
@@ -83,7 +83,7 @@ def test_deployment_copies_the_server_that_it_runs_on(deployment: Deployment, ap
 
 def state_in(deployment: Deployment, run_id: str) -> str:
     """The state of a flow run as the warehouse has it."""
-    [state] = column_values(deployment.database, f"SELECT state_name FROM prefect.flow_runs WHERE id = '{run_id}'")
+    [state] = column_values(deployment.warehouse, f"SELECT state_name FROM prefect.flow_runs WHERE id = '{run_id}'")
     return str(state)
 
 

@@ -66,7 +66,7 @@ def installed(copy: Copy, api: PrefectApi) -> dict[str, str]:
 
 def loaded(database: Path) -> list[str]:
     """Names of the flow runs in a DuckDB file."""
-    return column_values(database, "SELECT name FROM prefect.flow_runs")
+    return column_values(DuckdbFile(database.parent, database.name), "SELECT name FROM prefect.flow_runs")
 
 
 class TestSystemd:
