@@ -27,8 +27,7 @@ from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.sync import sync
 
 READER = Path(__file__).with_name("spark_reader.py")
-# the last Spark for which a package of Python's brings Iceberg's library
-PYSPARK = ("pyspark", "snowpark-connect-deps-iceberg", "setuptools")
+PYSPARK = ("pyspark", "setuptools")
 PINS = Path(__file__).with_name("environments") / "spark"
 PLACE = Place(ROOT / "docs" / "destinations.md", "make spark")
 DATASET = "prefect"
@@ -36,7 +35,7 @@ COMPARED = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
 FORMATS = {
     "parquet": "parquet files, latest rows by the views of `prefect-runs models --print`",
     "delta": "Delta, the present files as `DeltaTable.file_uris()` names them",
-    "iceberg": "Iceberg, by Spark's own reader",
+    "iceberg": "Iceberg, the present files as `scan().plan_files()` names them",
 }
 
 
@@ -78,16 +77,19 @@ def load(folder: Path, say: Any) -> None:
                 print(f"{format_}: {sync(options).rows}", flush=True)
 
 
-def source(folder: Path, format_: str, table: str) -> dict[str, Any]:
-    """Where the rows of a table are, as the reader takes it."""
+def files(folder: Path, format_: str, table: str) -> list[str]:
+    """The parquet files that hold the present rows of a table, or its folder, where all of them do."""
     place = folder / format_ / DATASET / table
     if format_ == "delta":
         from deltalake import DeltaTable
 
-        return {"files": DeltaTable(place).file_uris()}
+        return DeltaTable(place).file_uris()
     if format_ == "iceberg":
-        return {"metadata": str(max((place / "metadata").glob("*.metadata.json")))}
-    return {"files": [str(place)]}
+        from pyiceberg.table import StaticTable
+
+        newest = max((place / "metadata").glob("*.metadata.json"))
+        return [task.file.file_path for task in StaticTable.from_metadata(str(newest)).scan().plan_files()]
+    return [str(place)]
 
 
 def question(table: Table, dataset: str = "") -> str:
@@ -107,7 +109,7 @@ def read_with_spark(folder: Path, format_: str) -> str:
     names = (*COMPARED, "flow_runs__tags", "task_runs__tags")
     raw = "files_" if format_ == "parquet" else ""
     job: dict[str, Any] = {
-        "tables": {f"{raw}{name}": source(folder, format_, name) for name in names},
+        "tables": {f"{raw}{name}": files(folder, format_, name) for name in names},
         "views": {
             name: sqlglot.transpile(sql.replace("prefect.", ""), read="duckdb", write="spark")[0]
             for name, sql in latest_views(DATASET, lambda table: f"files_{table}")
