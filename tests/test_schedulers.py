@@ -21,7 +21,7 @@ from comparison import column_values
 from conftest import Copy
 from pages import files
 from prefect_api import PrefectApi
-from warehouses import postgresql
+from warehouses import DuckdbFile, postgresql
 
 from prefect_runs_pipelines import cli
 from prefect_runs_pipelines.local_server import free_port
