@@ -23,13 +23,13 @@ from pages import files
 from prefect_api import PrefectApi
 from warehouses import DuckdbFile, postgresql
 
-from prefect_runs_pipelines import cli
+from prefect_runs_pipelines import outcomes
 from prefect_runs_pipelines.local_server import free_port
 
 BIN = Path(sys.executable).parent
 # what cron gives a command
 CRON_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "prefect-runs"}
-CODES = {cli.EXIT_ERROR, cli.EXIT_CONFIGURATION, cli.EXIT_RETRY, cli.EXIT_GAPS}
+CODES = {outcomes.EXIT_ERROR, outcomes.EXIT_CONFIGURATION, outcomes.EXIT_RETRY, outcomes.EXIT_GAPS}
 
 
 class Unit(ConfigParser):
@@ -86,7 +86,7 @@ class TestSystemd:
     def test_the_service_syncs(self, installed: dict[str, str], copy: Copy) -> None:
         service = Unit(installed["prefect-runs.service"])["Service"]
         done = self._start(service)
-        assert done.returncode == cli.EXIT_OK, done.stderr
+        assert done.returncode == outcomes.EXIT_OK, done.stderr
         assert "to be copied" in loaded(copy.folder / "prefect_runs.duckdb")
         assert "nothing is known to be missing" in done.stdout
 
@@ -95,11 +95,11 @@ class TestSystemd:
         assert service["Restart"] == "on-failure"
         fine = {int(code) for code in service["SuccessExitStatus"].split()}
         left = {int(code) for code in service["RestartPreventExitStatus"].split()}
-        assert fine == {cli.EXIT_GAPS}
-        assert CODES - fine - left == {cli.EXIT_RETRY}
+        assert fine == {outcomes.EXIT_GAPS}
+        assert CODES - fine - left == {outcomes.EXIT_RETRY}
         nobody = f"http://127.0.0.1:{free_port()}/api"
         unanswered = self._start(service, PREFECT_API_URL=nobody, RUNTIME__REQUEST_MAX_ATTEMPTS="1")
-        assert unanswered.returncode == cli.EXIT_RETRY
+        assert unanswered.returncode == outcomes.EXIT_RETRY
 
     @staticmethod
     def _start(service: Any, **instead: str) -> subprocess.CompletedProcess[str]:
@@ -196,7 +196,10 @@ class TestGithubActions:
             cursor.execute("SELECT id FROM prefect.flow_runs")
             assert cursor.fetchall() == [(run_id,)]
         connection.close()
-        for code, ends, said in ((cli.EXIT_GAPS, 0, "::warning::"), (cli.EXIT_RETRY, cli.EXIT_RETRY, "")):
+        for code, ends, said in (
+            (outcomes.EXIT_GAPS, 0, "::warning::"),
+            (outcomes.EXIT_RETRY, outcomes.EXIT_RETRY, ""),
+        ):
             (copy.folder / "prefect-runs").write_text(f"#!/bin/sh\nexit {code}\n")
             (copy.folder / "prefect-runs").chmod(0o755)
             instead = {**environment, "PATH": f"{copy.folder}{os.pathsep}/usr/bin:/bin"}
