@@ -23,13 +23,13 @@ from pages import files
 from prefect_api import PrefectApi
 from warehouses import DuckdbFile, postgresql
 
-from prefect_runs_pipelines import outcomes
 from prefect_runs_pipelines.local_server import free_port
+from prefect_runs_pipelines.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 
 BIN = Path(sys.executable).parent
 # what cron gives a command
 CRON_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "prefect-runs"}
-CODES = {outcomes.EXIT_ERROR, outcomes.EXIT_CONFIGURATION, outcomes.EXIT_RETRY, outcomes.EXIT_GAPS}
+CODES = {EXIT_ERROR, EXIT_CONFIGURATION, EXIT_RETRY, EXIT_GAPS}
 
 
 class Unit(ConfigParser):
@@ -86,7 +86,7 @@ class TestSystemd:
     def test_the_service_syncs(self, installed: dict[str, str], copy: Copy) -> None:
         service = Unit(installed["prefect-runs.service"])["Service"]
         done = self._start(service)
-        assert done.returncode == outcomes.EXIT_OK, done.stderr
+        assert done.returncode == EXIT_OK, done.stderr
         assert "to be copied" in loaded(copy.folder / "prefect_runs.duckdb")
         assert "nothing is known to be missing" in done.stdout
 
@@ -95,11 +95,11 @@ class TestSystemd:
         assert service["Restart"] == "on-failure"
         fine = {int(code) for code in service["SuccessExitStatus"].split()}
         left = {int(code) for code in service["RestartPreventExitStatus"].split()}
-        assert fine == {outcomes.EXIT_GAPS}
-        assert CODES - fine - left == {outcomes.EXIT_RETRY}
+        assert fine == {EXIT_GAPS}
+        assert CODES - fine - left == {EXIT_RETRY}
         nobody = f"http://127.0.0.1:{free_port()}/api"
         unanswered = self._start(service, PREFECT_API_URL=nobody, RUNTIME__REQUEST_MAX_ATTEMPTS="1")
-        assert unanswered.returncode == outcomes.EXIT_RETRY
+        assert unanswered.returncode == EXIT_RETRY
 
     @staticmethod
     def _start(service: Any, **instead: str) -> subprocess.CompletedProcess[str]:
@@ -197,8 +197,8 @@ class TestGithubActions:
             assert cursor.fetchall() == [(run_id,)]
         connection.close()
         for code, ends, said in (
-            (outcomes.EXIT_GAPS, 0, "::warning::"),
-            (outcomes.EXIT_RETRY, outcomes.EXIT_RETRY, ""),
+            (EXIT_GAPS, 0, "::warning::"),
+            (EXIT_RETRY, EXIT_RETRY, ""),
         ):
             (copy.folder / "prefect-runs").write_text(f"#!/bin/sh\nexit {code}\n")
             (copy.folder / "prefect-runs").chmod(0o755)
