@@ -179,7 +179,7 @@ class Warehouse:
             name = client.make_qualified_table_name(table)
             with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:
                 # Snowflake writes them in capitals
-                return {column[0].lower() for column in cursor.description or ()}
+                return {column.lower() for column in _columns(cursor)}
         return set()
 
     @property
@@ -241,6 +241,11 @@ class Warehouse:
 def dialect_of(client: SqlClientBase[Any]) -> str:
     """sqlglot's name of a destination's SQL."""
     return str(client.capabilities.sqlglot_dialect or "duckdb")
+
+
+def _columns(cursor: Any) -> Iterable[str]:
+    """The columns of what a cursor gives: SQLAlchemy's calls them keys."""
+    return cursor.keys() if hasattr(cursor, "keys") else [column[0] for column in cursor.description or ()]
 
 
 def as_stored(client: SqlClientBase[Any]) -> Callable[[Any], Any]:

@@ -74,14 +74,17 @@ def lock_problems(root: Path) -> list[str]:
     asked = [*described["dependencies"], *(line for extra in extras for line in extra)]
     wanted = [Requirement(line) for line in asked if not line.startswith(described["name"])]
     problems = []
-    pins = _pins((root / "constraints.txt").read_text().splitlines())
+    # the flow runs in an environment of its own, beside a Prefect
+    pinned = ("pipelines/servers/prefect-flow.txt", "constraints.txt")
+    pins = {name: pin for file in pinned for name, pin in _pins((root / file).read_text().splitlines()).items()}
     for requirement in wanted:
         pin = pins.get(_name(requirement.name))
         if pin is None:
             problems.append(f"constraints.txt does not pin {requirement.name}")
         elif not requirement.specifier.contains(pin):
             problems.append(f"constraints.txt pins {requirement.name}=={pin}, pyproject.toml asks for {requirement}")
-    bounds = {_name(requirement.name): requirement.specifier for requirement in wanted}
+    # extras ask for parts of what is bound where it is asked for first
+    bounds = {_name(requirement.name): requirement.specifier for requirement in reversed(wanted)}
     for line in (root / "sources/prefect_runs/requirements.txt").read_text().splitlines():
         requirement = Requirement(line)
         bound = bounds.get(_name(requirement.name), requirement.specifier)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from outcome import Place
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -18,3 +20,12 @@ def commands(page: str) -> list[str]:
     """What stands behind a `$` in the console blocks."""
     blocks = re.findall(r"^```console\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def table_in(place: Place) -> list[list[str]]:
+    """The rows of the table that a command wrote; none in a clone in which it has not run yet."""
+    page = place.page.read_text()
+    # it fails where the markers are not
+    assert place.written(page, "") != page
+    table = page.partition(place.begin)[2].partition(place.end)[0]
+    return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import compatibility
 import pytest
-from matrix import markers, written
+from pages import table_in
 from prefect_api import PrefectApi
 
 THIS = ".".join(platform.python_version_tuple()[:2])
@@ -33,13 +33,6 @@ def test_command_that_fails_is_named_with_what_it_said_last(tmp_path: Path) -> N
 
 
 def test_page_has_a_line_for_every_python_and_choice_of_dependencies() -> None:
-    page = compatibility.PAGE.read_text()
-    # it fails where the markers are not
-    assert written(page, "", "compatibility")
-    first, last = markers("compatibility")
-    made = page.partition(first)[2].partition(last)[0]
-    lines = [line.strip("| ").split(" | ") for line in made.splitlines() if line.startswith("| 3.")]
-    shown = [(".".join(python.split(".")[:2]), how) for python, how, *_ in lines]
-    # none in a clone in which `make compatibility` has not run yet
+    shown = [(".".join(python.split(".")[:2]), how) for python, how, *_ in table_in(compatibility.PLACE)]
     every = [(target.python, compatibility.HOW[target.how]) for target in compatibility.targets(None)]
     assert shown in ([], every)

@@ -62,7 +62,7 @@ def test_late_change_is_loaded_and_a_row_changed_by_hand_repaired(
     copy.assert_true()
     shown = status(copy.sync_options())
     assert shown.rows["flow_runs"] == 1
-    assert [sync["whole"] for sync in shown.syncs] == [True] * 3
+    assert [sync["whole"] for sync in shown.syncs] == [True] * 2
     assert shown.whole_up_to is not None
 
 

@@ -159,7 +159,7 @@ def test_printed_views_run_in_duckdb(copy: Copy, api: PrefectApi) -> None:
     with duckdb.connect() as reader:
         for statement in printed(options, "duckdb"):
             reader.execute(statement)
-        assert reader.execute("SELECT id, outcome FROM prefect.flow_run_facts").fetchall() == [(run_id, "succeeded")]
+        assert reader.execute("SELECT id, outcome FROM prefect.flow_run_facts").fetchall() == [(run_id, "completed")]
     spark = "".join(printed(options, "spark"))
     assert "FROM parquet.`" in spark
     assert "QUALIFY" not in spark

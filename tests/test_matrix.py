@@ -10,6 +10,8 @@ import destinations
 import matrix
 import outcome
 import pytest
+from lakes import LAKES
+from pages import table_in
 from warehouses import WAREHOUSES
 
 TARGET = matrix.Target("3.8.8", "sqlite")
@@ -57,20 +59,11 @@ def test_what_was_between_the_markers_is_replaced_and_nothing_else() -> None:
         place.written("no markers", made)
 
 
-def in_place(place: outcome.Place) -> list[list[str]]:
-    """The rows of the table that a command wrote; none in a clone in which it has not run yet."""
-    page = place.page.read_text()
-    # it fails where the markers are not
-    assert place.written(page, "") != page
-    table = page.partition(place.begin)[2].partition(place.end)[0]
-    return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
-
-
 def test_table_of_the_readme_has_every_server() -> None:
-    servers = [tuple(row[:2]) for row in in_place(matrix.PLACE)]
+    servers = [tuple(row[:2]) for row in table_in(matrix.PLACE)]
     assert servers in ([], [(target.version, matrix.DATABASES[target.database]) for target in matrix.TARGETS])
 
 
 def test_table_of_destinations_has_every_one_that_tests_can_run_on() -> None:
-    assert [target.name for target in destinations.TARGETS] == list(WAREHOUSES)
-    assert [row[0] for row in in_place(destinations.PLACE)] in ([], [target.title for target in destinations.TARGETS])
+    assert {target.name for target in destinations.TARGETS} == {*WAREHOUSES, *LAKES}
+    assert [row[0] for row in table_in(destinations.PLACE)] in ([], [target.title for target in destinations.TARGETS])

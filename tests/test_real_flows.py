@@ -364,8 +364,8 @@ def test_logs_an_artifact_and_an_event_of_a_flow_that_failed(copy: Copy, api: Pr
     assert {(30, "of a task"), (40, "of the flow")} <= {(log["level"], log["message"]) for log in logs}
     of_tasks = copy.values("SELECT run.name FROM prefect.logs JOIN prefect.task_runs AS run ON run.id = task_run_id")
     assert [name.partition("-")[0] for name in of_tasks] == ["warns"]
-    assert copy.values(f"SELECT [key, description, data] FROM prefect.artifacts WHERE flow_run_id = '{run_id}'") == [
-        ["left", "by the flow", None]
-    ]
+    assert copy.values(
+        f"SELECT [key, description, data] FROM prefect.artifacts WHERE flow_run_id = '{run_id}' AND key = 'left'"
+    ) == [["left", "by the flow", None]]
     assert copy.values("SELECT event FROM prefect.events WHERE resource_id = 'shop." + run_id + "'") == ["shop.closed"]
     copy.assert_true()
