@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 FLOW_RUNS = 100
 CHUNKS = 3
-FIRST_LOADS, LATER_SYNCS = 4, 6
+FIRST_LOADS, LATER_SYNCS = 3, 4
 
 # the command, with windows small enough for some hundreds of runs to be several chunks
 COMMAND = """
