@@ -28,7 +28,7 @@ from .paging import Row
 from .privacy import Privacy, PrivacyRules
 from .progress import STATE_KEY, State, unfinished
 from .resources import require_scd2, resource
-from .rows import RunShape, Shape, StateShape, shaped_with_children
+from .rows import RunShape, Shape, StateShape, shaped_pages, shaped_with_children
 from .selection import Selection
 from .server import WHOLE, Server
 from .settings import ReadSettings, RunFilters
@@ -122,7 +122,7 @@ def prefect_runs(
 
         def rows() -> Pages:
             with server.reading(name):
-                pages = ([shape(row) for row in page] for page in dimension(server.client, name))
+                pages = shaped_pages(dimension(server.client, name), shape)
                 for page in server.worth_loading(name, pages, progress(name)):
                     yield server.loaded(name, page)
 
@@ -134,7 +134,7 @@ def prefect_runs(
         def rows() -> Pages:
             with server.reading(name):
                 state = progress(name)
-                pages = ([shape(row) for row in page] for page in server.hourly_counts(run_kind, state))
+                pages = shaped_pages(server.hourly_counts(run_kind, state), shape)
                 for page in server.worth_loading(name, pages, state):
                     yield server.loaded(name, page)
 
@@ -165,8 +165,7 @@ def prefect_runs(
         yield from server.others_read("flow_runs", "task_runs", *WHOLE)
         # an empty table where nothing is gone, so that it can be joined
         yield dlt.mark.materialize_table_schema()
-        for rows in server.tombstones():
-            yield [shape(row) for row in rows]
+        yield from shaped_pages(server.tombstones(), shape)
 
     def syncs() -> Pages:
         yield from server.others_read()

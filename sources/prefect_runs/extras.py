@@ -20,6 +20,7 @@ from .inventory import INVENTORY
 from .logs import EVER, FailedLogs, Logs
 from .paging import Row
 from .progress import State, StateCursor
+from .rows import shaped_pages
 from .run_reader import DAY
 from .server import Server
 from .settings import ReadSettings
@@ -70,7 +71,7 @@ class Extras:
             if name in self._compared:
                 pages = self._compared[name](state, shape)
             else:
-                pages = _shaped(self._readers[name](state), shape)
+                pages = shaped_pages(self._readers[name](state), shape)
             for page in pages:
                 yield self._server.loaded(name, page)
         except NotFound as error:
@@ -119,7 +120,7 @@ class Extras:
         return status_changes(pages, state, id_column, text(self._server.ceiling))
 
     def _inventory(self, name: str, state: State, shape: RowShape) -> Pages:
-        pages = _shaped(INVENTORY[name](self._server.client), shape)
+        pages = shaped_pages(INVENTORY[name](self._server.client), shape)
         return iter(self._server.worth_loading(name, pages, state))
 
     def _deployment_changes(self, state: State, shape: RowShape) -> Pages:
@@ -147,10 +148,6 @@ class Extras:
             state.clear()
             state["asked"] = asked
         return asked
-
-
-def _shaped(pages: Pages, shape: RowShape) -> Pages:
-    return ([shape(row) for row in page] for page in pages)
 
 
 def _digest(*what: object) -> str:

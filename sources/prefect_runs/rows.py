@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -232,6 +232,11 @@ class DetailsShape:
         if self._dropped or not any(value for name, value in details.items() if name not in self._says_nothing):
             return []
         return [self._shape({**details, "state_id": (state or {}).get("id")})]
+
+
+def shaped_pages(pages: Iterable[list[Row]], shape: Callable[[Row], Row]) -> Iterator[list[Row]]:
+    """`pages`, each row shaped when its page is taken."""
+    return ([shape(row) for row in page] for page in pages)
 
 
 def shaped_with_children(table: Table, workspace: str, privacy: Privacy) -> Callable[[Row], Row]:
