@@ -40,7 +40,7 @@ class Warehouse:
         self._made: SqlClientBase[Any] | None = None
         self._is_without_tombstones: bool | None = None
         self._is_alone: bool | None = None
-        self._columns: dict[str, set[str]] = {}
+        self._columns: dict[str, set[str]] | None = None
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
@@ -150,10 +150,9 @@ class Warehouse:
     def counts(self) -> dict[str, int]:
         """Rows of the workspace in each table that exists."""
         own = (self._workspace,)
-        tables = [table for table in TABLES if self.has(table)]
-        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in tables)
-        # read to their end, which closes the database
-        return {table: int(rows[0][0]) for table, rows in zip(tables, list(answers), strict=False) if rows}
+        answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in TABLES)
+        # read to their end, which closes the database; before the first load there are none
+        return {table: int(rows[0][0]) for table, rows in zip(TABLES, list(answers), strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""
@@ -167,20 +166,23 @@ class Warehouse:
 
     def has(self, table: str, column: str = "_dlt_id") -> bool:
         """Whether the table was loaded before, by whatever workspace, and with this column."""
-        if table not in self._columns:
+        if self._columns is None:
             # not dlt's schema, which tells what this workspace's pipeline loaded
-            self._columns[table] = patiently(lambda: self._columns_of(table))
-        return column in self._columns[table]
+            self._columns = patiently(self._columns_of_all)
+        return column in self._columns.get(table, ())
 
-    def _columns_of(self, table: str) -> set[str]:
+    def _columns_of_all(self) -> dict[str, set[str]]:
+        # asked for at once, for opening a database takes longer than many such questions
+        columns: dict[str, set[str]] = {}
         if self._client is None:
-            return set()
-        with self._client as client, contextlib.suppress(DatabaseUndefinedRelation):
-            name = client.make_qualified_table_name(table)
-            with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:
-                # Snowflake writes them in capitals
-                return {column.lower() for column in _columns(cursor)}
-        return set()
+            return columns
+        with self._client as client:
+            for table in ALL_TABLES:
+                sql = f"SELECT * FROM {client.make_qualified_table_name(table)} WHERE 1 = 0"
+                with contextlib.suppress(DatabaseUndefinedRelation), client.execute_query(sql) as cursor:
+                    # Snowflake writes them in capitals
+                    columns[table] = {column.lower() for column in _columns(cursor)}
+        return columns
 
     @property
     def _client(self) -> SqlClientBase[Any] | None:
@@ -194,14 +196,11 @@ class Warehouse:
         self._made = None
         self._is_without_tombstones = None
         self._is_alone = None
-        self._columns.clear()
+        self._columns = None
 
     def missing(self, tables: Iterable[str]) -> list[str]:
         """Those of `tables` that are not in the dataset, whoever's pipeline loads into it."""
-        asked = list(tables)
-        questions: list[Question] = [(f"SELECT 1 FROM {{{table}}} WHERE 1 = 0", ()) for table in asked]
-        answers = patiently(lambda: list(self._asked(questions))) or [None] * len(asked)
-        return [table for table, answer in zip(asked, answers, strict=True) if answer is None]
+        return [table for table in tables if not self.has(table)]
 
     def of_workspace(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives, which ends in a condition and calls the run's table `run`."""
@@ -220,10 +219,7 @@ class Warehouse:
         ]
 
     def _answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        return (answer or [] for answer in self._asked(questions))
-
-    def _asked(self, questions: Iterable[Question]) -> Iterator[Answer | None]:
-        """The answers; None where the table does not exist."""
+        """The answers, none where a table does not exist."""
         # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
         # DuckDB file that is held open keeps everybody else out
         if self._client is None:
@@ -235,7 +231,7 @@ class Warehouse:
                     with client.execute_query(sql.format(**names), *map(as_stored(client), parameters)) as cursor:
                         yield [tuple(row) for row in cursor.fetchall()]
                 except DatabaseUndefinedRelation:
-                    yield None
+                    yield []
 
 
 def dialect_of(client: SqlClientBase[Any]) -> str:
