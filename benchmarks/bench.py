@@ -29,7 +29,7 @@ from fill_server import UNDISTURBED
 from measured import Measured, measured
 from sampled import differences
 
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer
+from prefect_runs_pipelines.local.server import DEFAULT_VERSION, LocalServer
 
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 # all runs and states lie within what a self-hosted server keeps of its events

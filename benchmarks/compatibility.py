@@ -26,8 +26,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from outcome import ROOT, Place
 from prefect_api import PrefectApi
 
-from prefect_runs_pipelines.environments import environment_python
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, local_server
+from prefect_runs_pipelines.local.environments import environment_python
+from prefect_runs_pipelines.local.server import DEFAULT_VERSION, local_server
 
 PLACE = Place(ROOT / "docs" / "compatibility.md", "make compatibility")
 PYTHONS = ("3.11", "3.12", "3.13")

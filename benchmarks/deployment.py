@@ -23,7 +23,7 @@ from comparison import EVER, column_values, compared, server_rows
 from deployed import Deployment
 from prefect_api import PrefectApi, now
 
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 from prefect_runs_pipelines.sync import sync
 
 OTHERS = Path(__file__).parents[1] / "tests" / "real_flows.py"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from outcome import ROOT, Notes, Outcome, Place, outcome_of
 
-from prefect_runs_pipelines.environments import environment_python
+from prefect_runs_pipelines.local.environments import environment_python
 
 # those that a destination can make fail: late ends, retries, forced changes, deletes, repairs, odd texts and numbers
 TESTS = tuple(

@@ -26,7 +26,7 @@ from run_generator import FlowRun, full_hour, generate
 from server_events import EventWriter
 from server_rows import Row, TableRow, catalogue_rows, run_rows
 
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer, empty_database
+from prefect_runs_pipelines.local.server import DEFAULT_VERSION, LocalServer, empty_database
 
 # self-hosted servers keep events for so long
 EVENT_DAYS = 7

@@ -22,7 +22,7 @@ from pages import files
 from prefect_api import PrefectApi
 from warehouses import DuckdbFile
 
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 PLACE = "/var/lib/prefect-runs"
 REQUIREMENTS = {"airflow": ["apache-airflow"], "dagster": ["dagster", "dagster-dlt"]}

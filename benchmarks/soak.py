@@ -42,7 +42,7 @@ from soundness import unsound
 from warehouses import DuckdbFile
 
 from prefect_runs.clock import as_utc
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer
+from prefect_runs_pipelines.local.server import DEFAULT_VERSION, Database, LocalServer
 
 HORIZON = timedelta(hours=24)
 FLOWS = Path(__file__).with_name("soak_flows.py")

@@ -20,9 +20,9 @@ from outcome import ROOT, Place
 
 from prefect_runs.tables import TABLES, Table
 from prefect_runs_pipelines.demo import IMPATIENT, play
-from prefect_runs_pipelines.environments import environment_python
-from prefect_runs_pipelines.lake.views import latest_views
-from prefect_runs_pipelines.local_server import local_server
+from prefect_runs_pipelines.destination.lake.views import latest_views
+from prefect_runs_pipelines.local.environments import environment_python
+from prefect_runs_pipelines.local.server import local_server
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.sync import sync
 

@@ -20,13 +20,13 @@ import duckdb
 
 from prefect_runs import PrefectCredentials, ReadSettings, RunFilters, prefect_runs
 from prefect_runs.tables import EXTRAS, TABLES, Table
+from prefect_runs_pipelines.command.screen import cell
 from prefect_runs_pipelines.demo import IMPATIENT, play
-from prefect_runs_pipelines.local_server import local_server
+from prefect_runs_pipelines.local.server import local_server
 from prefect_runs_pipelines.models import Model, models
 from prefect_runs_pipelines.models.catalogue import TYPES, ModelColumn, model_columns
+from prefect_runs_pipelines.models.questions import QUESTIONS
 from prefect_runs_pipelines.options import SyncOptions
-from prefect_runs_pipelines.questions import QUESTIONS
-from prefect_runs_pipelines.screen import cell
 from prefect_runs_pipelines.sync import sync
 from prefect_runs_pipelines.views import create_views
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefect_runs import WarehouseBusy
 
-from . import failures
+from .destination import failures
 
 
 class WorkingFolderLock:

@@ -10,11 +10,11 @@ from sqlglot import exp
 
 from prefect_runs.tables import ALL_TABLES
 
-from .failures import patiently
+from .destination.failures import patiently
+from .destination.warehouse import dialect_of
 from .models import WRITTEN_IN, Model, check_destination, models
 from .models.catalogue import empty_table
 from .target import Target
-from .warehouse import dialect_of
 
 Place = Callable[[str], exp.Table | exp.Query]
 

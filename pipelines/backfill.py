@@ -16,7 +16,7 @@ from prefect_runs.clock import as_utc, text
 from prefect_runs.settings import RUN_TABLES
 from prefect_runs.windows import Window
 
-from .failures import explained, patiently
+from .destination.failures import explained, patiently
 from .options import SyncOptions
 from .sync import check_resources
 from .target import Target, states_of

@@ -15,8 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .arguments import parser
-from .outcomes import EXIT_DRIFT, EXIT_GAPS, EXIT_OK, EXIT_RETRY, as_json, exit_code_of, failed, outcome_of, worst
+from .command.arguments import parser
+from .command.outcomes import (
+    EXIT_DRIFT,
+    EXIT_GAPS,
+    EXIT_OK,
+    EXIT_RETRY,
+    as_json,
+    exit_code_of,
+    failed,
+    outcome_of,
+    worst,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,15 +63,15 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from .progress import ProgressLines
-    from .screen import sync_screen
+    from .command.progress import ProgressLines
+    from .command.screen import sync_screen
     from .sync import sync
 
     return _for_each(arguments, lambda options: sync(options, ProgressLines()), sync_screen, EXIT_GAPS)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .screen import verify_screen
+    from .command.screen import verify_screen
     from .verify import VerifyOptions, verify
 
     how = VerifyOptions(_time(arguments.since), arguments.sweep, arguments.repair)
@@ -70,8 +80,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _backfill(arguments: argparse.Namespace) -> int:
     from .backfill import BackfillOptions, backfill
-    from .progress import ProgressLines
-    from .screen import backfill_screen
+    from .command.progress import ProgressLines
+    from .command.screen import backfill_screen
 
     start = _time(arguments.start)
     assert start is not None
@@ -116,8 +126,8 @@ def _for_several(
 ) -> int:
     from dataclasses import replace
 
-    from .publish import check_publish, publish
-    from .screen import outcomes_screen
+    from .command.screen import outcomes_screen
+    from .destination.publish import check_publish, publish
 
     check_publish(options)
     outcomes = []
@@ -190,7 +200,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _completion(arguments: argparse.Namespace) -> int:
-    from .completion import completion
+    from .command.completion import completion
 
     print(completion(arguments.shell))
     return EXIT_OK

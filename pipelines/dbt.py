@@ -22,12 +22,12 @@ from dlt.helpers.dbt.runner import DBTPackageRunner, create_runner
 from prefect_runs import ConfigurationError
 
 from .dbt_package import write_package
-from .environments import environment_python
-from .failures import explained
+from .destination.failures import explained
+from .destination.warehouse import dialect_of
+from .local.environments import environment_python
 from .models import check_destination
 from .options import SyncOptions
 from .target import Target
-from .warehouse import dialect_of
 
 # dbt tells its maker of every run, unless it is asked not to
 STATISTICS = "DBT_SEND_ANONYMOUS_USAGE_STATS"

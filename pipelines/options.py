@@ -61,7 +61,7 @@ class SyncOptions:
                 "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"
             )
         if self.destination == "filesystem":
-            from .lake import Lake
+            from .destination.lake import Lake
 
             return Lake(destination_name="filesystem")
         if self.destination == "sqlalchemy" and dlt.config.get("destination.sqlalchemy.engine_kwargs") is None:

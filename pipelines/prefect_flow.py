@@ -23,10 +23,10 @@ from prefect.states import Completed, Failed, State
 
 from prefect_runs import ConfigurationError, TemporaryError
 
+from .command.progress import ProgressLines
+from .command.screen import sync_screen, verify_screen
 from .options import DEFAULT_DATASET, SyncOptions
 from .parts import one_report, parts
-from .progress import ProgressLines
-from .screen import sync_screen, verify_screen
 from .sync import SyncReport, sync
 from .verify import VerifyOptions, VerifyReport, verify
 

@@ -11,11 +11,11 @@ from prefect_runs import unfinished
 from prefect_runs.clock import as_utc
 from prefect_runs.retention import Retention
 
-from .failures import explained, patiently
+from .command.screen import cell, text_table
+from .destination.failures import explained, patiently
+from .destination.warehouse import Warehouse
 from .options import SyncOptions
-from .screen import cell, text_table
 from .target import Target, as_row, asked_only
-from .warehouse import Warehouse
 
 SYNCS_SHOWN = 5
 

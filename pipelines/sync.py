@@ -17,9 +17,9 @@ from dlt.common.runtime.collector_base import Collector
 from prefect_runs import EXTRAS, RESOURCES, Access, ConfigurationError, unfinished
 from prefect_runs.change_capture import UNFINISHED
 
-from .failures import explained, patiently
+from .destination.failures import explained, patiently
+from .destination.publish import check_publish, publish
 from .options import SyncOptions
-from .publish import check_publish, publish
 from .target import Target
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile

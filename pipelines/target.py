@@ -27,14 +27,14 @@ from prefect_runs.settings import RUN_TABLES
 from prefect_runs.tables import TABLES
 
 from .alone import WorkingFolderLock
-from .failures import out_of_memory, patiently
-from .killed_load import undo_unrecorded
-from .memory import keep_small, small_loads
+from .destination.failures import out_of_memory, patiently
+from .destination.killed_load import undo_unrecorded
+from .destination.memory import keep_small, small_loads
+from .destination.torso import remove_torso
+from .destination.warehouse import Untrusted, Warehouse
+from .destination.zero_character import REFUSED_BY, without_zeros
 from .options import SyncOptions
-from .torso import remove_torso
-from .warehouse import Untrusted, Warehouse
 from .workspaces import workspace_of
-from .zero_character import REFUSED_BY, without_zeros
 
 # dlt names a schema after its source
 SCHEMA = "prefect_runs"
@@ -224,7 +224,7 @@ class Target:
         """What whoever reads the destination must know."""
         if self.options.destination != "filesystem":
             return []
-        from .lake import ONLY_GROWS
+        from .destination.lake import ONLY_GROWS
 
         client: Any
         with self.pipeline.destination_client() as client:

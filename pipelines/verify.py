@@ -23,8 +23,8 @@ from prefect_runs.tables import TABLES
 from prefect_runs.verify import Drift, Verification, Verify, one_each
 from prefect_runs.windows import Window
 
-from .failures import explained
-from .holdings import WarehouseHoldings
+from .destination.failures import explained
+from .destination.holdings import WarehouseHoldings
 from .options import SyncOptions
 from .target import Target
 

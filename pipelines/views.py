@@ -14,13 +14,13 @@ from prefect_runs import ConfigurationError
 from prefect_runs.tables import ALL_TABLES
 
 from .answers import placed_tables
-from .failures import explained, patiently
-from .lake.statements import lake_statements
+from .destination.failures import explained, patiently
+from .destination.lake.statements import lake_statements
+from .destination.warehouse import dialect_of
 from .models import Model, check_destination, check_dialect, meanings, models, tables_of
 from .models.catalogue import empty_table
 from .options import SyncOptions
 from .target import Target, asked_only
-from .warehouse import dialect_of
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def lock_problems(root: Path) -> list[str]:
     wanted = [Requirement(line) for line in asked if not line.startswith(described["name"])]
     problems = []
     # the flow runs in an environment of its own, beside a Prefect
-    pinned = ("pipelines/servers/prefect-flow.txt", "constraints.txt")
+    pinned = ("pipelines/local/servers/prefect-flow.txt", "constraints.txt")
     pins = {name: pin for file in pinned for name, pin in _pins((root / file).read_text().splitlines()).items()}
     for requirement in wanted:
         pin = pins.get(_name(requirement.name))

@@ -14,7 +14,7 @@ from conftest import SHORT_LOOKBACK_SECONDS, Copy
 # the command, with the patience that a test has
 COMMAND = """
 import os, sys
-from prefect_runs_pipelines import failures
+from prefect_runs_pipelines.destination import failures
 failures.PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "2"))
 from prefect_runs_pipelines.cli import main
 sys.exit(main())

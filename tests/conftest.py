@@ -19,7 +19,7 @@ from lakes import LAKES
 from prefect_api import PrefectApi, now, seconds
 from warehouses import CHOSEN, WAREHOUSES, Warehouse
 
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, Database, LocalServer, local_server
+from prefect_runs_pipelines.local.server import DEFAULT_VERSION, Database, LocalServer, local_server
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.sync import SyncReport, sync
 from prefect_runs_pipelines.verify import VerifyOptions, VerifyReport, verify

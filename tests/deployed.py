@@ -19,8 +19,8 @@ from pages import commands, files
 from prefect_api import PrefectApi
 from warehouses import DuckdbFile
 
-from prefect_runs_pipelines.environments import environment_python
-from prefect_runs_pipelines.local_server import DEFAULT_VERSION, LocalServer
+from prefect_runs_pipelines.local.environments import environment_python
+from prefect_runs_pipelines.local.server import DEFAULT_VERSION, LocalServer
 from prefect_runs_pipelines.options import SyncOptions
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from sqlglot import exp
 from warehouses import DATASET, Warehouse
 
 from prefect_runs.tables import ALL_TABLES
-from prefect_runs_pipelines.lake.views import latest_views
+from prefect_runs_pipelines.destination.lake.views import latest_views
 
 
 class Lake(Warehouse):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from prefect_runs_pipelines import cli
-from prefect_runs_pipelines.arguments import parser
-from prefect_runs_pipelines.completion import completion
-from prefect_runs_pipelines.manual import COMMAND, PAGES
+from prefect_runs_pipelines.command.arguments import parser
+from prefect_runs_pipelines.command.completion import completion
+from prefect_runs_pipelines.command.manual import COMMAND, PAGES
 
 ROOT = Path(__file__).parents[1]
 

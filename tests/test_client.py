@@ -51,7 +51,7 @@ from prefect_runs import (
 from prefect_runs.client import PrefectClient
 from prefect_runs.prefect_settings import PrefectSettings
 from prefect_runs_pipelines import cli
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 from prefect_runs_pipelines.sync import SyncOptions, SyncReport, sync
 
 FILTER = "/flow_runs/filter"

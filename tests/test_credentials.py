@@ -26,7 +26,7 @@ from prefect_runs.credentials import (
 )
 from prefect_runs.exceptions import ConfigurationError
 from prefect_runs.prefect_settings import BUILT_IN_PROFILES, TOML_KEYS, PrefectSettings, read_prefect_settings
-from prefect_runs_pipelines.local_server import server_python
+from prefect_runs_pipelines.local.server import server_python
 
 ACCOUNT = "0fc4d3e1-7b2a-4c55-9d08-3a1b2c3d4e5f"
 WORKSPACE = "9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d"

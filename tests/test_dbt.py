@@ -28,11 +28,11 @@ from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.dbt import dbt_environment
 from prefect_runs_pipelines.dbt_package import write_package
 from prefect_runs_pipelines.demo import IMPATIENT, play
-from prefect_runs_pipelines.local_server import local_server
+from prefect_runs_pipelines.local.server import local_server
 from prefect_runs_pipelines.models import models
+from prefect_runs_pipelines.models.queries import Query
+from prefect_runs_pipelines.models.questions import QUESTIONS
 from prefect_runs_pipelines.options import SyncOptions
-from prefect_runs_pipelines.queries import Query
-from prefect_runs_pipelines.questions import QUESTIONS
 from prefect_runs_pipelines.report import write_report
 from prefect_runs_pipelines.sync import sync
 from prefect_runs_pipelines.target import states_of

@@ -12,9 +12,9 @@ import duckdb
 import pytest
 import requests
 
+from prefect_runs_pipelines.command.screen import text_table
 from prefect_runs_pipelines.demo import run_demo
-from prefect_runs_pipelines.queries import QUERIES, Query
-from prefect_runs_pipelines.screen import text_table
+from prefect_runs_pipelines.models.queries import QUERIES, Query
 
 pytestmark = pytest.mark.long
 

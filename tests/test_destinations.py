@@ -18,10 +18,10 @@ from prefect_api import PrefectApi
 from warehouses import Postgresql
 
 from prefect_runs import ConfigurationError, WarehouseBusy
-from prefect_runs_pipelines import failures
 from prefect_runs_pipelines.cli import main
-from prefect_runs_pipelines.killed_load import _row_ids
-from prefect_runs_pipelines.outcomes import EXIT_CONFIGURATION, EXIT_RETRY
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_RETRY
+from prefect_runs_pipelines.destination import failures
+from prefect_runs_pipelines.destination.killed_load import _row_ids
 from prefect_runs_pipelines.status import status
 
 SECRET = "sesame-open"

@@ -17,7 +17,7 @@ import pytest
 from conftest import Copy
 from prefect_api import PrefectApi
 
-from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.local.server import LocalServer
 
 SOURCES = Path(__file__).parents[1] / "sources"
 PAGE = (Path(__file__).parents[1] / "docs/dlt.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefect_runs_pipelines.models import models
-from prefect_runs_pipelines.questions import QUESTIONS
+from prefect_runs_pipelines.models.questions import QUESTIONS
 
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.append(str(DOCS))

@@ -30,9 +30,9 @@ from fault_proxy import (
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs import WarehouseBusy
-from prefect_runs_pipelines import failures, memory
-from prefect_runs_pipelines.local_server import LocalServer, free_port
-from prefect_runs_pipelines.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.destination import failures, memory
+from prefect_runs_pipelines.local.server import LocalServer, free_port
 from prefect_runs_pipelines.target import Target
 
 KEY = "pnu_secret_0123456789"

@@ -43,8 +43,8 @@ from prefect_api import PrefectApi, now
 from soundness import unsound
 
 from prefect_runs import PrefectRunsError, ServerUnavailable
-from prefect_runs_pipelines.outcomes import EXIT_OK, EXIT_RETRY
-from prefect_runs_pipelines.torso import HEADERS, remove_torso
+from prefect_runs_pipelines.command.outcomes import EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.destination.torso import HEADERS, remove_torso
 
 HOUR = timedelta(hours=1)
 HANG_SECONDS = 0.7

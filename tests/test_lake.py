@@ -16,8 +16,8 @@ from prefect_api import PrefectApi
 from prefect_runs import ConfigurationError
 from prefect_runs.resources import resource
 from prefect_runs.tables import TABLES
-from prefect_runs_pipelines import lake
-from prefect_runs_pipelines.lake.tables import OpenTable
+from prefect_runs_pipelines.destination import lake
+from prefect_runs_pipelines.destination.lake.tables import OpenTable
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.views import create_views, printed

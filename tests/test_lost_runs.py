@@ -11,7 +11,7 @@ import pytest
 from conftest import IMPATIENT, Copy
 from prefect_api import PrefectApi, Row, now, seconds
 
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 # as one that was stopped before its recorder had written what it was told
 FORGETFUL = {**IMPATIENT, "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false"}

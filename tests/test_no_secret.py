@@ -23,8 +23,8 @@ from test_kills import COMMAND
 from test_real_flows import play
 from traces import columns_with, found
 
-from prefect_runs_pipelines.local_server import LocalServer
-from prefect_runs_pipelines.outcomes import EXIT_ERROR, EXIT_OK
+from prefect_runs_pipelines.command.outcomes import EXIT_ERROR, EXIT_OK
+from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.views import create_views
 
 PAGE = Path(__file__).parents[1] / "docs/privacy.md"

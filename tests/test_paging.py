@@ -19,7 +19,7 @@ from prefect_runs.clock import parse, text
 from prefect_runs.exceptions import ServerUnavailable
 from prefect_runs.paging import ENDED, EXPECTED, Key, Page, Row, keyset, overlapping, same_end, ties
 from prefect_runs.windows import Window, counted_windows
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 SMALL_PAGE, LARGE_PAGE = 7, 1000
 KINDS = ("flow_runs", "task_runs")

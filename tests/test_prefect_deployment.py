@@ -18,7 +18,7 @@ from fault_proxy import FaultProxy, status
 from prefect_api import PrefectApi
 
 from prefect_runs import RESOURCES, ConfigurationError
-from prefect_runs_pipelines.local_server import LocalServer, free_port, local_server
+from prefect_runs_pipelines.local.server import LocalServer, free_port, local_server
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.parts import one_report, parts
 from prefect_runs_pipelines.sync import sync

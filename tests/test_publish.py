@@ -15,8 +15,8 @@ from conftest import Copy
 from prefect_api import PrefectApi
 
 from prefect_runs import ConfigurationError
+from prefect_runs_pipelines.destination.publish import check_publish, publish
 from prefect_runs_pipelines.options import SyncOptions
-from prefect_runs_pipelines.publish import check_publish, publish
 
 # five minutes: PREFECT_RUNS_READERS_SECONDS=300
 READERS_SECONDS = float(os.environ.get("PREFECT_RUNS_READERS_SECONDS", "15"))

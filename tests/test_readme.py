@@ -19,9 +19,9 @@ from prefect_api import PrefectApi
 from prefect_runs import RESOURCES, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
 from prefect_runs.tables import TABLES
 from prefect_runs_pipelines import cli
-from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.models import models
-from prefect_runs_pipelines.queries import QUERIES
+from prefect_runs_pipelines.models.queries import QUERIES
 
 ROOT = Path(__file__).parent.parent
 READMES = {"main": ROOT / "README.md", "source": ROOT / "sources/prefect_runs/README.md"}

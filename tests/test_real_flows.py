@@ -17,7 +17,7 @@ import pytest
 from conftest import DATABASE, IMPATIENT, VERSION, Copy
 from prefect_api import PrefectApi, now, seconds
 
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 pytestmark = pytest.mark.long
 

@@ -18,7 +18,7 @@ import pytest
 from prefect_runs import ConfigurationError
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.demo import IMPATIENT, play
-from prefect_runs_pipelines.local_server import local_server
+from prefect_runs_pipelines.local.server import local_server
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.report import write_report
 from prefect_runs_pipelines.report.charts import seconds_text

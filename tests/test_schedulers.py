@@ -23,8 +23,8 @@ from pages import files
 from prefect_api import PrefectApi
 from warehouses import DuckdbFile, postgresql
 
-from prefect_runs_pipelines.local_server import free_port
-from prefect_runs_pipelines.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
+from prefect_runs_pipelines.local.server import free_port
 
 BIN = Path(sys.executable).parent
 # what cron gives a command

@@ -20,7 +20,7 @@ from warehouses import DuckdbFile
 
 from prefect_runs import RESOURCES, prefect_runs, unfinished
 from prefect_runs.tables import ALL_TABLES, TABLES
-from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.local.server import LocalServer
 
 # what dlt adds to the tables
 DLT_COLUMNS = {"_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_root_id", "_dlt_list_idx"}

@@ -19,7 +19,7 @@ from prefect_api import PrefectApi, Row
 
 from prefect_runs import ServerUnavailable
 from prefect_runs.rescue import NO_RUN, UNREADABLE_RUNS
-from prefect_runs_pipelines.local_server import LocalServer, local_server
+from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 ATTEMPTS = 3
 # the first integer that orjson, with which the server writes pages of flow runs, refuses

@@ -17,7 +17,7 @@ import prefect_runs.verify
 import prefect_runs_pipelines.verify
 from prefect_runs.client import Patience
 from prefect_runs.clock import as_utc
-from prefect_runs_pipelines.local_server import LocalServer
+from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
 from prefect_runs_pipelines.verify import VerifyReport
 

@@ -27,9 +27,7 @@ from warehouses import DuckdbFile
 
 from prefect_runs import ConfigurationError
 from prefect_runs.dimensions import DIMENSIONS
-from prefect_runs_pipelines.local_server import LocalServer
-from prefect_runs_pipelines.options import SyncOptions
-from prefect_runs_pipelines.outcomes import (
+from prefect_runs_pipelines.command.outcomes import (
     EXIT_CONFIGURATION,
     EXIT_DRIFT,
     EXIT_ERROR,
@@ -38,9 +36,11 @@ from prefect_runs_pipelines.outcomes import (
     EXIT_RETRY,
     worst,
 )
+from prefect_runs_pipelines.destination.warehouse import Warehouse
+from prefect_runs_pipelines.local.server import LocalServer
+from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.sync import sync
 from prefect_runs_pipelines.target import asked_only
-from prefect_runs_pipelines.warehouse import Warehouse
 from prefect_runs_pipelines.workspaces import configured, each_workspace, workspace_of
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pytest
 import sqlglot
 
-from prefect_runs_pipelines.local_postgresql import LocalPostgresql
+from prefect_runs_pipelines.local.postgresql import LocalPostgresql
 from prefect_runs_pipelines.options import SyncOptions
 
 DATASET = "prefect"

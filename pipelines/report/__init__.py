@@ -8,8 +8,8 @@ from pathlib import Path
 from prefect_runs import ConfigurationError
 
 from ..answers import Answers
-from ..failures import explained
-from ..in_place import check_place, in_place_of
+from ..destination.failures import explained
+from ..destination.in_place import check_place, in_place_of
 from ..options import SyncOptions
 from ..target import asked_only
 from .figures import Findings, find

@@ -22,7 +22,7 @@ from typing import Literal
 import requests
 
 from .environments import environment_python
-from .local_postgresql import LocalPostgresql
+from .postgresql import LocalPostgresql
 
 DEFAULT_VERSION = "3.8.8"
 START_SECONDS = 120.0

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple, TextIO
 import duckdb
 import requests
 
-from .local_server import LocalServer, local_server
-from .options import SyncOptions
-from .queries import QUERIES, Query
-from .screen import sync_screen, text_table
-from .sync import sync
+from ..command.screen import sync_screen, text_table
+from ..local.server import LocalServer, local_server
+from ..models.queries import QUERIES, Query
+from ..options import SyncOptions
+from ..sync import sync
 
-FLOWS = Path(__file__).with_name("demo_flows.py")
+FLOWS = Path(__file__).with_name("flows.py")
 WORKSPACE = "demo"
 
 # a server does all of this on its own time, up to a minute; nobody wants to watch a demo wait for it

@@ -9,9 +9,9 @@ import duckdb
 
 from prefect_runs import ConfigurationError
 
+from ..options import SyncOptions
 from .failures import patiently
 from .in_place import check_place, in_place_of
-from .options import SyncOptions
 
 
 def check_publish(options: SyncOptions) -> None:

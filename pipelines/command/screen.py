@@ -8,10 +8,10 @@ from typing import Any
 
 from prefect_runs.verify import Drift
 
-from .backfill import BackfillReport
+from ..backfill import BackfillReport
+from ..sync import SyncReport
+from ..verify import Pass, VerifyReport
 from .outcomes import Outcome
-from .sync import SyncReport
-from .verify import Pass, VerifyReport
 
 # wide enough for an error message's beginning
 CELL_WIDTH = 72

@@ -12,7 +12,7 @@ from prefect_runs.tables import TABLES
 from prefect_runs.verify import Held, as_held
 from prefect_runs.windows import Window
 
-from .target import states_of
+from ..target import states_of
 from .warehouse import Warehouse
 
 HELD = Held._fields

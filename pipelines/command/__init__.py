@@ -1,0 +1,1 @@
+"""What a person meets: options, help, completion, screens, exit codes."""
