@@ -123,13 +123,9 @@ def sync_runs(
         summary(one_report(reports).workspace, "sync", sync_screen(one_report(reports)))
     if errors:
         return failed(errors)
-    if verify or repair:
-        verified = verify_copy(options, repair, return_state=True).result(raise_on_failure=False)
-        if isinstance(verified, BaseException):
-            return failed([verified])
-        summary(verified.workspace, "verify", verify_screen(verified))
-        if not verified.whole:
-            return Failed(name="Drift", message="the warehouse differs from the server; see the artifact")
+    differing = verified(options, repair) if verify or repair else None
+    if differing:
+        return differing
     gaps = one_report(reports).gaps
     return (
         Completed(name="Gaps", message="; ".join(gaps)) if gaps else Completed(message="nothing is known to be missing")
@@ -154,6 +150,17 @@ def sync_parts(
             # the other parts would wait as long for the same server
             break
     return reports, errors
+
+
+def verified(options: SyncOptions, repair: bool) -> State | None:
+    """Compare the warehouse with the server; the state to end in, unless they are the same."""
+    outcome = verify_copy(options, repair, return_state=True).result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        return failed([outcome])
+    summary(outcome.workspace, "verify", verify_screen(outcome))
+    if outcome.whole:
+        return None
+    return Failed(name="Drift", message="the warehouse differs from the server; see the artifact")
 
 
 def check_lasting(destination: str, database: str | None) -> None:
