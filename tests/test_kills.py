@@ -18,11 +18,11 @@ from soundness import unsound
 
 pytestmark = pytest.mark.long
 
-FLOW_RUNS = 100
+FLOW_RUNS = 60
 CHUNKS = 3
 FIRST_LOADS, LATER_SYNCS = 3, 4
 
-# the command, with windows small enough for some hundreds of runs to be several chunks
+# the command, with windows small enough for some dozens of runs to be several chunks
 COMMAND = """
 import os, sys
 import prefect_runs.snapshot
@@ -104,7 +104,7 @@ class Syncs:
 
 @pytest.fixture(scope="module")
 def runs_since(api: PrefectApi) -> datetime:
-    """Since when there are some hundreds of runs, of every kind that is loaded differently."""
+    """Since when there are a hundred and twenty runs, of every kind that is loaded differently."""
     since = now() - seconds(0.5)
     for number in range(FLOW_RUNS):
         run_id = api.flow_run("RUNNING", tags=["killed", f"number {number % 7}"], parameters={"number": number})
