@@ -106,6 +106,11 @@ class Place:
             raise ValueError(f"the markers {self.begin.strip()} and {self.end.strip()} are not in the text")
         return f"{before}{begin}\n{made}\n{end}{after}"
 
+    def rows(self) -> list[str]:
+        """The lines of the table that the page has; none before the command has run."""
+        made = self.page.read_text().partition(self.begin)[2].partition(self.end)[0]
+        return [line for line in made.splitlines() if line.startswith("|")][2:]
+
     def write(self, made: str) -> None:
         """Write it into the page."""
         self.page.write_text(self.written(self.page.read_text(), made))

@@ -68,7 +68,7 @@ def compared(
     Runs of the warehouse that wait for a time from `ahead` on are left out: syncs do not follow those.
     """
     found: list[Difference] = []
-    if not warehouse.stores_zeros:
+    if not warehouse.stores_json_as_it_is:
         server = _without_zeros(server)
     with warehouse.reading() as rows:
         for kind, states in STATES_OF.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from warehouses import DATASET, Warehouse
 
 from prefect_runs.tables import ALL_TABLES
 from prefect_runs_pipelines.destination.lake.views import latest_views
+
+LOAD_COLUMNS = {"load_id": "VARCHAR", "status": "BIGINT"}
 
 
 class Lake(Warehouse):
@@ -40,11 +43,20 @@ class Lake(Warehouse):
         folders = [self.lake / DATASET / name for name in ALL_TABLES]
         return [folder for folder in folders if any(file.is_file() for file in folder.rglob("*"))]
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with super().reading() as connection:
+            # one file for each, in every format
+            if any((self.lake / DATASET / "_dlt_loads").glob("*.jsonl")):
+                loads = f"read_json('{self.lake}/{DATASET}/_dlt_loads/*.jsonl', columns = {LOAD_COLUMNS})"
+                connection.execute(f"CREATE TABLE {DATASET}._dlt_loads AS SELECT * FROM {loads}")
+            yield connection
+
     def change(self, *statements: str) -> None:
         with self.reading() as connection:
             for sql in statements:
                 connection.execute(sql)
-            for table in sorted({changed(sql) for sql in statements}):
+            for table in sorted(set().union(*map(changed, statements))):
                 self.write(table, connection.table(f"{DATASET}.{table}").to_arrow_table())
 
     def write(self, table: str, rows: pa.Table) -> None:
@@ -56,6 +68,7 @@ class Parquet(Lake):
     """Parquet files, read with the views that the package prints for them."""
 
     format = "parquet"
+    keeps_doubles = False
 
     def tables(self) -> Mapping[str, pa.Table]:
         with duckdb.connect() as connection:
@@ -116,8 +129,8 @@ LAKES: dict[str, type[Warehouse]] = {"parquet": Parquet, "delta": Delta, "iceber
 """Destinations that are files, as `PREFECT_RUNS_TEST_DESTINATION` names them."""
 
 
-def changed(sql: str) -> str:
-    """The table that a statement changes."""
+def changed(sql: str) -> set[str]:
+    """The table of the dataset that a statement changes, if it is one."""
     table = sqlglot.parse_one(sql, read="duckdb").find(exp.Table)
     assert table is not None
-    return table.name
+    return {table.name} if table.db == DATASET else set()

@@ -27,5 +27,4 @@ def table_in(place: Place) -> list[list[str]]:
     page = place.page.read_text()
     # it fails where the markers are not
     assert place.written(page, "") != page
-    table = page.partition(place.begin)[2].partition(place.end)[0]
-    return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
+    return [line.strip("| ").split(" | ") for line in place.rows()]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import DATABASE, IMPATIENT, VERSION, Copy
 from prefect_api import PrefectApi, now, seconds
+from warehouses import CHOSEN
 
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
@@ -229,7 +230,6 @@ MARKS = [chr(code) for code in range(0xF026, 0xF02E)]
 ODD_PARAMETERS: dict[str, dict[str, Any]] = {
     "keys": {"a": 1, "A": 2, "id": "x", "my key": 3, "my.key": 4, "a__b": 5, "_dlt_id": "y", "": 6, "'\"\\": 7},
     "text": {"é": "😀 \u0001\u001f\u007f\u2028 \\ ' \" \n\t", "empty": ""},
-    "marks": {mark: [mark, f"{mark}1.5", {f"{mark} k": f"{mark}2020-01-01"}, f"{mark} prod"] for mark in MARKS},
     "nested": {"list": [[1, [2, {"b": [None, [], {}]}]], {}], "deep": json.loads("[" * 200 + "]" * 200), "null": None},
     "json_in_text": {"object": '{"a": 1}', "number": "1", "null": "null", "quoted": '"x"'},
     # a server answers 500 to every list with a run that has a greater integer
@@ -245,12 +245,27 @@ def test_odd_parameters(copy: Copy, api: PrefectApi) -> None:
     compare_parameters(copy, api, ODD_PARAMETERS)
 
 
+@pytest.mark.xfail(
+    CHOSEN == "sqlite", strict=True, reason="through SQLAlchemy dlt reads such a text in JSON back as a typed value"
+)
+def test_parameters_that_begin_with_the_marks_that_dlt_gives_to_typed_values(copy: Copy, api: PrefectApi) -> None:
+    marked = {mark: [mark, f"{mark}1.5", {f"{mark} k": f"{mark}2020-01-01"}, f"{mark} prod"] for mark in MARKS}
+    compare_parameters(copy, api, {"marks": marked})
+
+
 @pytest.mark.skipif(
     DATABASE == "postgresql",
     reason="PostgreSQL gives -0.0 back as 0.0 and 1e22 as an integer, with which a server answers 500 to every list",
 )
 def test_floats_that_postgresql_changes(copy: Copy, api: PrefectApi) -> None:
-    compare_parameters(copy, api, {"floats": {"floats": [1e308, -1e308, -0.0, 1e22]}})
+    floats = [1e308, -1e308, -0.0, 1e22]
+    run_id = api.flow_run("RUNNING", parameters={"floats": floats})
+    copy.sync()
+    [loaded] = copy.values(f"SELECT parameters FROM prefect.flow_runs WHERE id = '{run_id}'")
+    assert [float(number) for number in json.loads(loaded)["floats"]] == floats
+    if copy.warehouse.stores_json_as_it_is:
+        assert written(json.loads(loaded)) == written({"floats": floats})
+    assert copy.verify(sweep=True).whole
 
 
 def compare_parameters(copy: Copy, api: PrefectApi, odd: dict[str, dict[str, Any]]) -> None:
@@ -282,7 +297,8 @@ def test_zero_character(copy: Copy, api: PrefectApi) -> None:
     api.flow_run("RUNNING", name=text)
     copy.sync_and_compare()
     loaded = copy.values(f"SELECT parameters FROM prefect.flow_runs WHERE id = '{run_id}'")[0]
-    assert json.loads(loaded) == {"text": text}
+    assert json.loads(loaded) == {"text": text if copy.warehouse.stores_json_as_it_is else text.replace("\0", "")}
+    assert copy.verify(sweep=True).whole
 
 
 @pytest.mark.xfail(strict=True, reason="dlt reads such a text back as bytes")

@@ -43,8 +43,10 @@ class Warehouse(ABC):
     """As `--destination` takes it."""
     dialect: ClassVar[str]
     """sqlglot's name of its SQL."""
-    stores_zeros: ClassVar[bool] = True
-    """Whether a text may hold the zero character."""
+    keeps_doubles: ClassVar[bool] = True
+    """Whether a key may be there twice."""
+    stores_json_as_it_is: ClassVar[bool] = True
+    """Whether a text may hold the zero character, and a number is written as it was."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -118,7 +120,7 @@ class Postgresql(Warehouse):
 
     destination = "postgres"
     dialect = "postgres"
-    stores_zeros = False
+    stores_json_as_it_is = False
 
     @cached_property
     def url(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from .clock import as_utc
@@ -16,7 +17,8 @@ from .tables import LINKS, Column, Table
 class Comparison:
     """Tells which columns of a run differ, as privacy rules leave them. Links that the server nulled are none of them.
 
-    Zero characters are not compared: PostgreSQL stores none, so the warehouse may lack them.
+    What PostgreSQL does not store is not compared: zero characters, which are taken out, and how a JSON number is written,
+    for it makes `1e22` an integer and `-0.0` zero.
 
     A row of the warehouse has its columns, `tags` (a list of texts) and `state_details` (a list of rows).
     """
@@ -35,7 +37,7 @@ class Comparison:
             if theirs[link] is None:
                 ours[link] = None
         columns = [name for name in theirs if ours[name] != theirs[name]]
-        if sorted(map(_without_zeros, held["tags"])) != sorted(map(_without_zeros, shaped["tags"])):
+        if sorted(map(_as_stored, held["tags"])) != sorted(map(_as_stored, shaped["tags"])):
             columns.append("tags")
         if self._all_details(held) != self._all_details(shaped):
             columns.append("state_details")
@@ -55,15 +57,19 @@ def _value(column: Column, value: Any) -> Any:
     if column.type == "timestamp":
         return as_utc(value)
     if column.type == "json":
-        return _without_zeros(json.loads(value) if isinstance(value, str) else value)
-    return float(value) if column.type == "double" else _without_zeros(value)
+        return _as_stored(json.loads(value) if isinstance(value, str) else value)
+    return float(value) if column.type == "double" else _as_stored(value)
 
 
-def _without_zeros(value: Any) -> Any:
+def _as_stored(value: Any) -> Any:
+    """The same for values that PostgreSQL cannot tell apart."""
     if isinstance(value, str):
         return value.replace("\0", "")
+    if isinstance(value, float) and value.is_integer():
+        # not int(value): PostgreSQL keeps the digits that JSON has, and 1e308 as a float is none of the powers of ten
+        return int(Decimal(repr(value)))
     if isinstance(value, list):
-        return [_without_zeros(inner) for inner in value]
+        return [_as_stored(inner) for inner in value]
     if isinstance(value, dict):
-        return {_without_zeros(name): _without_zeros(inner) for name, inner in value.items()}
+        return {_as_stored(name): _as_stored(inner) for name, inner in value.items()}
     return value
