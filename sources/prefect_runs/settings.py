@@ -96,6 +96,11 @@ class ReadSettings(BaseConfiguration):
         return None if self.runs_kept_days is None else timedelta(days=self.runs_kept_days)
 
     @property
+    def surely_kept(self) -> timedelta:
+        """For how long nothing that a sync may have missed is gone, without asking: a day, or less if so configured."""
+        return min(span for span in (timedelta(days=1), self.runs_kept, self.events_kept) if span is not None)
+
+    @property
     def events_kept(self) -> timedelta | None:
         """`events_kept_days` as a time span."""
         return None if self.events_kept_days is None else timedelta(days=self.events_kept_days)
