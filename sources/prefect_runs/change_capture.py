@@ -258,6 +258,11 @@ class ChangeCapture:
             yield _sift(rows, outcome, news, asked_for=True, torn_too=True)
         if still:
             outcome.remembered["torn"] = sorted(still)[-REMEMBERED_RUNS:]
+        if len(still) > REMEMBERED_RUNS:
+            self._tally.gap(
+                f"{self.reader.kind.name}: the server gave {len(still)} rows without their state, and of "
+                f"{len(still) - REMEMBERED_RUNS} no sync asks again; verify --sweep --repair reads them"
+            )
 
     def _changes(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.since is not None

@@ -30,7 +30,7 @@ HISTORY_INTERVAL = timedelta(hours=1)
 ROWS_PER_WINDOW = 995
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
-# pipeline state must stay a few kB, and what falls out of this list is found by `verify`
+# pipeline state must stay a few kB. A sync says when something fell out of this list; `verify` finds it
 REMEMBERED_RUNS = 20
 
 

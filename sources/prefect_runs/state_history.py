@@ -104,7 +104,13 @@ class StateHistory:
             state["reached"] = text(self._reached)
         yield from self._handed_on(list(self._capture.lost.found.items() if self._capture.lost else ()))
         still = {run_id: since for run_id, since in again.items() if parse(since) > forget}
-        state["again"] = dict(sorted({**incomplete, **still}.items())[-REMEMBERED_RUNS:])
+        remembered = sorted({**incomplete, **still}.items(), key=lambda noticed: noticed[1])
+        state["again"] = dict(remembered[-REMEMBERED_RUNS:])
+        if len(remembered) > REMEMBERED_RUNS:
+            self._tally.gap(
+                f"{self._table}: the server gave {len(remembered)} histories without their last states, and of "
+                f"{len(remembered) - REMEMBERED_RUNS} no sync asks again; verify --repair reads them"
+            )
 
     def _asked_for(self, part: Outcome) -> dict[str, set[str]]:
         known = self._capture.known
