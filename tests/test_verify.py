@@ -232,6 +232,17 @@ def test_interval_that_the_warehouse_lacks_altogether_is_repaired_as_one(
     copy.assert_true()
 
 
+def test_more_runs_than_are_read_at_once_are_compared_second_by_second_and_finer(
+    copy: Copy, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_runs.verify, "RUNS_PER_INTERVAL", 1)
+    copy.change("UPDATE prefect.flow_runs SET state_name = 'Odd'")
+    report = copy.verify(repair=True)
+    assert found(report) == dict.fromkeys(runs, "changed")
+    assert report.whole
+    copy.assert_true()
+
+
 def test_server_that_fails_on_long_windows_is_asked_for_shorter_ones(
     copy: Copy, server: LocalServer, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from .windows import Window
 
 # after a slower reply shorter windows are asked for
 SLOW_SECONDS = 5.0
-# a differing interval with more runs is first cut into finer ones
+# so many runs of intervals that differ are read at once; an interval with more is first cut into finer ones
 RUNS_PER_INTERVAL = 400
 
 What = Literal["missing", "changed", "double", "without history", "deleted", "aged_out"]
@@ -108,6 +108,27 @@ class Drift:
     def matters(self) -> bool:
         """Whether it makes the copy not whole: neither what the next sync loads nor what the server aged out does."""
         return not self.since_last_sync and self.what != "aged_out"
+
+
+class Differing(NamedTuple):
+    """An interval whose counts differ, or neighbouring ones, with the number of runs on either side."""
+
+    window: Window
+    server: int
+    held: int
+
+    @property
+    def as_one(self) -> bool:
+        """Whether it is looked at as one: few enough runs to read at once, or all of them missing, or all gone."""
+        if not self.server or not self.held:
+            # missing ones need not be read, gone ones are rows of the warehouse alone
+            return self.held <= RUNS_PER_HISTORY
+        return max(self.server, self.held) <= RUNS_PER_INTERVAL
+
+    def with_next(self, other: Differing) -> Differing:
+        """Both as one."""
+        window = Window(self.window.start, other.window.end)
+        return Differing(window, self.server + other.server, self.held + other.held)
 
 
 @dataclass
@@ -222,22 +243,35 @@ class Verify:
                 found.server_runs += server.total()
                 found.warehouse_runs += held.total()
                 found.intervals += (part.end - part.start) // step
-            for interval, runs in _differing(part, step, server, held):
-                yield from self._narrowed(interval, runs, step)
+            for differing in _differing(part, step, server, held):
+                yield from self._narrowed(differing, step)
 
-    def _narrowed(self, interval: Window, runs: int, step: timedelta) -> Iterator[Drift]:
-        """The runs that differ in an interval of which the server has `runs`."""
-        held = [run for run in self.holdings.runs(self.table, interval) if self._is_asked_for(run.state_type)]
+    def _narrowed(self, differing: Differing, step: timedelta) -> Iterator[Drift]:
+        """The runs that differ where counts of intervals of `step` do."""
+        interval, runs, held = differing
         if not held and runs > RUNS_PER_INTERVAL:
             recent = interval.start >= self._watermark
             yield Drift(self.table, interval, "missing", None, runs, since_last_sync=recent)
             return
         finer = interval.step(HISTORY_INTERVALS)
-        if runs > RUNS_PER_INTERVAL and finer < step:
+        if not differing.as_one and finer < step:
             yield from self._compared(interval, finer, None)
             return
-        rows = list(chain.from_iterable(self.reader.expected(interval))) if runs else []
-        yield from self.compare(interval, rows, held)
+        for part, pages in self._read(differing):
+            copies = [run for run in self.holdings.runs(self.table, part) if self._is_asked_for(run.state_type)]
+            yield from self.compare(part, chain.from_iterable(pages), copies)
+
+    def _read(self, differing: Differing) -> Iterator[tuple[Window, list[list[Row]]]]:
+        """The server's runs, with the window that they are all the runs of.
+
+        Many that are expected in one second, the finest that the server counts by, come in windows as of a first load:
+        at most `ROWS_PER_WINDOW` runs each, or those of one microsecond.
+        """
+        if differing.as_one:
+            yield differing.window, self.reader.expected(differing.window) if differing.server else []
+            return
+        for part, _, pages in snapshot(self.reader, differing.window):
+            yield part, pages
 
     def compare(self, interval: Window, rows: Iterable[Row], held: Iterable[Held]) -> Iterator[Drift]:
         """How the server's runs of an interval differ from the warehouse's."""
@@ -352,18 +386,28 @@ def _differing(
     step: timedelta,
     server: Counts,
     held: Counts,
-) -> Iterator[tuple[Window, int]]:
-    """Intervals whose counts differ, neighbours together, each with the number of runs on the server."""
+) -> Iterator[Differing]:
+    """Intervals whose counts differ, neighbours together as long as they are few runs."""
+    on_server, in_warehouse = _by_interval(server), _by_interval(held)
+    together: Differing | None = None
+    for index in sorted({key[0] for key in server.keys() | held.keys() if server[key] != held[key]}):
+        start = part.start + index * step
+        interval = Differing(Window(start, min(start + step, part.end)), on_server[index], in_warehouse[index])
+        if together and together.window.end == start and (both := together.with_next(interval)).as_one:
+            together = both
+            continue
+        if together:
+            yield together
+        together = interval
+    if together:
+        yield together
+
+
+def _by_interval(counts: Counts) -> Counter[int]:
     runs: Counter[int] = Counter()
-    for (index, _, _), count in server.items():
+    for (index, _, _), count in counts.items():
         runs[index] += count
-    differing = sorted({key[0] for key in server.keys() | held.keys() if server[key] != held[key]})
-    while differing:
-        first = last = differing.pop(0)
-        while differing and differing[0] == last + 1:
-            last = differing.pop(0)
-        start, end = part.start + first * step, part.start + (last + 1) * step
-        yield Window(start, min(end, part.end)), sum(runs[index] for index in range(first, last + 1))
+    return runs
 
 
 def one_each(drifts: Iterable[Drift]) -> list[Drift]:
