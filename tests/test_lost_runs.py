@@ -95,7 +95,8 @@ def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
     copy.settings["chunk_rows"] = CHUNK
     monkeypatch.setattr(prefect_runs.state_history, "HISTORIES", 1)
     assert copy.sync().whole
-    assert copy.values(f"SELECT type FROM prefect.task_run_states WHERE task_run_id = '{lost_id}'") == STATES
+    of_lost = f"SELECT type FROM prefect.task_run_states WHERE task_run_id = '{lost_id}'"
+    assert copy.values(f"{of_lost} ORDER BY timestamp") == STATES
     assert NUMBERED in lost(copy)
     for run_id in recorded:
         api.call("DELETE", f"/task_runs/{run_id}")
