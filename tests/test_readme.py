@@ -99,10 +99,13 @@ def shape(screen: str) -> list[str]:
 
 
 def test_python_of_the_readmes_runs(in_a_folder: dict[str, str], tmp_path: Path) -> None:
+    # the server that dlt's configuration names, and none that Prefect's client would find
+    configured = {**in_a_folder, "SOURCES__PREFECT_RUNS__CREDENTIALS__API_URL": in_a_folder["PREFECT_API_URL"]}
+    del configured["PREFECT_API_URL"]
     for readme in READMES:
         for code in blocks(readme, "python"):
             result = subprocess.run(
-                [sys.executable, "-c", code], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
+                [sys.executable, "-c", code], env=configured, cwd=tmp_path, capture_output=True, text=True, check=False
             )
             assert result.returncode == 0, result.stderr
     with duckdb.connect(str(tmp_path / "my_runs.duckdb"), read_only=True) as warehouse:
