@@ -168,14 +168,16 @@ class Target:
         """
         synced = self.watermarks()
         tables = resources or [name for table in selections for name in (table, states_of(table)) if name in synced]
+        in_chunks = any(selection.window for selection in selections.values())
         with self.access() as access:
             while True:
                 source = self.source(access, selections=selections).with_resources(*tables, "tombstones", "syncs")
                 load_id, _ = self.load(source)
                 yield self.sync_row(load_id)
-                if all(backfill["done"] for name, backfill in self._backfills() if name in tables):
+                # without a window there is nothing left to do, but an earlier backfill may be unfinished
+                if not in_chunks or all(backfill["done"] for name, backfill in self._backfills() if name in tables):
                     break
-        if any(selection.window for selection in selections.values()):
+        if in_chunks:
             self._end_backfill(tables)
 
     def unfinished_backfill(self, resources: Sequence[str]) -> list[Any] | None:

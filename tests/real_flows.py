@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import prefect
 from prefect import flow, get_run_logger, pause_flow_run, suspend_flow_run, task
@@ -171,6 +172,19 @@ def rolled_back():
 def transaction_rolled_back():
     state = rolled_back(return_state=True)
     return state.state_details.flow_run_id
+
+
+@task
+def wait_for(file: str) -> None:
+    tell(flow_run=running_id())
+    while not Path(file).exists():
+        time.sleep(0.1)
+
+
+@flow
+def waiting(file: str):
+    """Has a task that waits until a file is there."""
+    wait_for(file)
 
 
 @flow

@@ -78,6 +78,18 @@ def test_span_is_loaded_and_the_watermark_stays(copy: Copy, past: tuple[datetime
     copy.assert_true()
 
 
+def once(sync_row: Any) -> Any:
+    """`sync_row`, which tells what a load did, and is to be called no second time."""
+    rows: list[Any] = []
+
+    def only(self: Target, load_id: str) -> Any:
+        assert not rows
+        rows.append(sync_row(self, load_id))
+        return rows[-1]
+
+    return only
+
+
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
 def test_killed_backfill_goes_on(
     copy: Copy, past: tuple[datetime, datetime], newest_first: bool, monkeypatch: pytest.MonkeyPatch
@@ -98,8 +110,12 @@ def test_killed_backfill_goes_on(
     assert 0 < len(loaded) < FLOW_RUNS
     all_names = sorted(f"past {number:02}" for number in range(FLOW_RUNS))
     assert set(loaded) == set(all_names[-len(loaded) :] if newest_first else all_names[: len(loaded)])
-    # a sync in between changes nothing about it
+    # a sync in between changes nothing about it, nor does a repair, which reads what differs once
     copy.sync()
+    copy.change(f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE name = '{loaded[0]}'")
+    with monkeypatch.context() as counting:
+        counting.setattr(Target, "sync_row", once(Target.sync_row))
+        assert copy.verify(repair=True, since=past[0]).whole
     report = fill(copy, past[0], newest_first=newest_first)
     assert report.continued
     assert report.end == past[1]

@@ -34,6 +34,7 @@ from fault_proxy import (
     duplicated,
     hang,
     login_page,
+    replace_json,
     reset,
     stale,
     status,
@@ -42,6 +43,7 @@ from fault_proxy import (
 from prefect_api import PrefectApi, now
 from soundness import unsound
 
+import prefect_runs.state_history
 from prefect_runs import PrefectRunsError, ServerUnavailable
 from prefect_runs_pipelines.command.outcomes import EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.destination.torso import HEADERS, remove_torso
@@ -489,3 +491,31 @@ class TestTorsos:
             assert not remove_torso(database)
             holder.communicate("\n")
         assert remove_torso(database)
+
+
+class TestLateRows:
+    """Histories that lack the last state, as a busy server gives them."""
+
+    def test_are_read_again_by_the_next_sync(self, copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+        self._synced_without_the_last_states(copy, api, proxy)
+        copy.sync_and_compare()
+
+    def test_of_too_many_a_sync_says_so_and_a_repair_reads_them(
+        self, copy: Copy, api: PrefectApi, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(prefect_runs.state_history, "REMEMBERED_RUNS", 1)
+        [gap] = self._synced_without_the_last_states(copy, api, proxy)
+        assert "3 histories" in gap
+        assert "of 2 no sync" in gap
+        assert copy.verify(repair=True).whole
+        copy.sync_and_compare()
+
+    def _synced_without_the_last_states(self, copy: Copy, api: PrefectApi, proxy: FaultProxy) -> list[str]:
+        """What a sync says that met them."""
+        for _ in range(3):
+            api.set_flow_run(api.flow_run("RUNNING"), "COMPLETED")
+        url, copy.url = copy.url, proxy.url
+        proxy.inject(replace_json(lambda states: states[:-1]), "/flow_run_states", times=None)
+        gaps = copy.sync().gaps
+        copy.url = url
+        return gaps

@@ -15,6 +15,7 @@ import pytest
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from prefect_api import PrefectApi, now, seconds
 from soundness import unsound
+from warehouses import CHOSEN
 
 pytestmark = pytest.mark.long
 
@@ -176,6 +177,8 @@ def test_later_syncs_killed_at_any_moment(copy: Copy, api: PrefectApi, moments: 
     ],
 )
 def test_killed_between_a_commit_and_its_record(copy: Copy, api: PrefectApi, tmp_path: Path, part: str) -> None:
+    if CHOSEN in ("delta", "iceberg") and "task_runs" in part:
+        pytest.skip("rows of open tables are not staged")
     syncs = Syncs(copy, tmp_path / "warehouse")
     api.flow_run("RUNNING")
     syncs.whole()

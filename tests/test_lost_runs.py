@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import pytest
 from conftest import IMPATIENT, Copy
-from prefect_api import PrefectApi, Row, now, seconds
+from prefect_api import PrefectApi, Row, now, scheduled, seconds
 
+import prefect_runs.state_history
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 # as one that was stopped before its recorder had written what it was told
@@ -31,6 +32,7 @@ def works() -> None:
 works()
 """
 STATES = ["PENDING", "RUNNING", "COMPLETED"]
+CHUNK = 5
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,30 @@ def test_found_by_the_first_load(copy: Copy, api: PrefectApi, server: LocalServe
     assert lost(copy) == [NUMBERED] * TASK_RUNS
     assert copy.verify(sweep=True).whole
     assert copy.sync().rows["tombstones"] == TASK_RUNS
+
+
+def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
+    copy: Copy, api: PrefectApi, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chunk goes on where the one before ended; states may take longer to read than all else."""
+    copy.settings["lookback_minutes"] = 0.1 / 60
+    hour = timedelta(hours=1)
+    copy.since = now() - 6 * hour
+    lost_id = str(uuid.uuid4())
+    told = {event["payload"]["validated_state"]["type"]: event for event in run_flow(server, api)}
+    for number, event in enumerate(told[type_] for type_ in STATES):
+        resource = {**event["resource"], "prefect.resource.id": f"prefect.task-run.{lost_id}"}
+        moved = {"id": str(uuid.uuid4()), "occurred": (copy.since + 3 * hour + seconds(number)).isoformat()}
+        api.call("POST", "/events", [{**event, **moved, "resource": resource, "follows": None}])
+    recorded = [api.task_run(scheduled(copy.since + hours * hour)) for hours in (1, 5) for _ in range(CHUNK)]
+    api.outlive_its_second()
+    copy.settings["chunk_rows"] = CHUNK
+    monkeypatch.setattr(prefect_runs.state_history, "HISTORIES", 1)
+    assert copy.sync().whole
+    assert copy.values(f"SELECT type FROM prefect.task_run_states WHERE task_run_id = '{lost_id}'") == STATES
+    assert NUMBERED in lost(copy)
+    for run_id in recorded:
+        api.call("DELETE", f"/task_runs/{run_id}")
 
 
 def test_of_a_filtered_copy_nothing_is_guessed(

@@ -18,6 +18,9 @@ from conftest import DATABASE, IMPATIENT, VERSION, Copy
 from prefect_api import PrefectApi, now, seconds
 from warehouses import CHOSEN
 
+from prefect_runs.chains import StateEvent
+from prefect_runs.event_buffer import EventBuffer
+from prefect_runs.windows import Window
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 pytestmark = pytest.mark.long
@@ -157,6 +160,76 @@ def test_flow_killed_and_declared_crashed_after_the_lookback(copy: Copy, api: Pr
     copy.outlive_lookback()
     api.set_flow_run(run_id, {"type": "CRASHED", "name": "Crashed", "message": "its process is gone"})
     copy.sync_and_compare()
+
+
+def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+) -> None:
+    """No event tells of the server's own state, and the next event of the client follows the one before it."""
+    early, late = copy, Copy(api, tmp_path / "late", copy.since, copy.url, copy.settings)
+    for one in (early, late):
+        one.folder.mkdir(exist_ok=True)
+        one.sync()
+    go_on = tmp_path / "go on"
+    with playing(server, "waiting", str(go_on)) as process:
+        flow_run = told(process)["flow_run"]
+        [task_run] = task_runs_of(api, flow_run)
+        api.wait("task_runs", task_run, "Running")
+        api.set_flow_run(flow_run, "CANCELLED")
+        api.set_task_run(task_run, "CANCELLED", force=True)
+        early.sync()
+        go_on.touch()
+        process.wait()
+    api.wait("task_runs", task_run, "Completed")
+    assert [state["name"] for state in api.states("task_runs", task_run)].count("Cancelled") == 1
+    for one in (early, late):
+        one.sync_and_compare()
+    names = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states"
+    assert late.values(names) == [["Pending", "Running", "Cancelled", "Completed"]]
+
+
+def test_histories_of_a_few_task_runs_among_many_are_not_looked_for_in_the_events_of_all(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = tmp_path / "go on"
+    go_on.touch()
+    with playing(server, "waiting", str(go_on)) as process:
+        flow_run = told(process)["flow_run"]
+    play(server, "many_tasks", "60")
+    [task_run] = task_runs_of(api, flow_run)
+    api.wait("task_runs", task_run, "Completed")
+
+    def not_asked(self: EventBuffer, window: Window) -> list[StateEvent]:
+        raise AssertionError("the events of other runs are read")
+
+    monkeypatch.setattr(EventBuffer, "around", not_asked)
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES", '["waiting"]')
+    copy.sync()
+    names = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states GROUP BY task_run_id"
+    assert copy.values(names) == [["Pending", "Running", "Completed"]]
+
+
+def test_full_sync_takes_no_deleted_task_run_for_one_that_was_never_recorded(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+) -> None:
+    flow_run = play(server, "many_tasks", "1")
+    [task_run] = task_runs_of(api, flow_run)
+    api.wait("task_runs", task_run, "Completed")
+    copy.sync()
+    api.call("DELETE", f"/flow_runs/{flow_run}")
+    # the lookback is over, after which what was not recorded will not be
+    copy.outlive_lookback()
+    copy.sync(full=True)
+    assert copy.values(f"SELECT reason FROM prefect.tombstones WHERE id = '{task_run}'") == ["deleted"]
+
+
+def task_runs_of(api: PrefectApi, flow_run: str) -> list[str]:
+    """Ids of the task runs of a flow run, of which the server is told a moment after they began."""
+    deadline = time.monotonic() + 30
+    while not (found := api.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return [row["id"] for row in found]
 
 
 def test_running_flows_paused_or_suspended_and_resumed(copy: Copy, api: PrefectApi, server: LocalServer) -> None:

@@ -156,6 +156,16 @@ def test_sync_that_comes_too_late_names_the_gap_and_reads_what_is_left(copy: Cop
     assert status(copy.sync_options()).warnings == []
 
 
+def test_sync_that_comes_later_than_a_few_hours_of_retention_names_the_gap(copy: Copy, api: PrefectApi) -> None:
+    copy.settings.update(runs_kept_days=0.25, events_kept_days=0.25)
+    api.flow_run("COMPLETED")
+    copy.sync_and_compare()
+    set_back(copy, 0.5 * DAY)
+    lost, *without_events = copy.sync().gaps
+    assert "runs that ended between" in lost
+    assert ["the server keeps events" in gap for gap in without_events] == [True, True]
+
+
 def test_sync_that_comes_late_warns(copy: Copy, api: PrefectApi) -> None:
     copy.settings["runs_kept_days"] = 3.0
     api.flow_run("COMPLETED")

@@ -88,7 +88,8 @@ def test_rows_changed_by_hand_are_found_and_repaired(copy: Copy, runs: list[str]
     assert report.requests <= 40
     copy.assert_true()
     assert copy.values("SELECT id FROM prefect.tombstones") == [made_up]
-    assert copy.values("SELECT whole FROM prefect.verifications WHERE resource = 'flow_runs' ORDER BY verified_at") == [
+    sql = "SELECT whole FROM prefect.verifications WHERE resource = 'flow_runs'"
+    assert copy.values(f"{sql} ORDER BY verified_at, after_repair") == [
         False,
         True,
     ]

@@ -15,6 +15,7 @@ from prefect_runs import Stranger, Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
+from prefect_runs.settings import RUN_TABLES
 from prefect_runs.tables import ALL_TABLES, LINKS, TABLES
 from prefect_runs.windows import Window
 
@@ -84,6 +85,23 @@ class Warehouse:
             f"SELECT id, {sequence}, timestamp FROM {{{table}}} AS run WHERE run.id IN ({{ids}})", ids
         )
         return {id_: Place(number, as_utc(entered)) for id_, number, entered in rows}
+
+    def last_numbers(self, table: str, run_ids: Collection[str]) -> Mapping[str, int]:
+        """See `prefect_runs.known.Known`."""
+        if not self.has(table, "sequence"):
+            return {}
+        run = f"run.{table.removesuffix('_states')}_id"
+        last: dict[str, int] = {}
+        sql = f"SELECT {run}, sequence FROM {{{table}}} AS run WHERE sequence IS NOT NULL AND {run} IN ({{ids}})"
+        for run_id, number in self._with_ids(sql, run_ids):
+            last[run_id] = max(number, last.get(run_id, 0))
+        return last
+
+    def were_in(self, table: str, run_ids: Collection[str], state_types: Collection[str]) -> set[str]:
+        """See `prefect_runs.known.Known`."""
+        run, types = f"run.{table.removesuffix('_states')}_id", ", ".join(f"'{type_}'" for type_ in state_types)
+        sql = f"SELECT {run} FROM {{{table}}} AS run WHERE run.type IN ({types}) AND {run} IN ({{ids}})"
+        return {row[0] for row in self._with_ids(sql, run_ids)}
 
     def has_runs(self, table: str, window: Window) -> bool:
         """See `prefect_runs.known.Known`."""
@@ -269,8 +287,8 @@ class Untrusted(Warehouse):
         return {}
 
     def present(self, table: str, ids: Collection[str]) -> set[str]:
-        """Nothing."""
-        return set()
+        """The runs, lest one that the server no longer has is taken for one that it never recorded; nothing else."""
+        return super().present(table, ids) if table in RUN_TABLES else set()
 
     def places(self, table: str, ids: Collection[str]) -> Mapping[str, Place]:
         """Nothing."""

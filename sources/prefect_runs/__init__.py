@@ -30,7 +30,7 @@ from .progress import STATE_KEY, State, unfinished
 from .resources import require_scd2, resource
 from .rows import RunShape, Shape, StateShape, shaped_pages, shaped_with_children
 from .selection import Selection
-from .server import WHOLE, Server
+from .server import RUNS_OF, WHOLE, Server
 from .settings import ReadSettings, RunFilters
 from .tables import EXTRAS, RECORDS, TABLES
 
@@ -109,8 +109,8 @@ def prefect_runs(
         shape = StateShape(TABLES[name], run_column, server.workspace, rules)
 
         def rows() -> Pages:
-            # the runs that changed are then known, and not asked for a second time
-            yield from server.others_read(run_kind)
+            # the runs that changed are then known, and not asked for a second time; so are the flow runs of task runs
+            yield from server.others_read("flow_runs", run_kind)
             with server.reading(name):
                 for page in server.history(run_kind).changed_states(progress(name)):
                     yield server.loaded(name, [shape(state, run_id) for run_id, state in page])
@@ -162,7 +162,7 @@ def prefect_runs(
 
     def tombstones() -> Pages:
         shape = Shape(TABLES["tombstones"], server.workspace, rules)
-        yield from server.others_read("flow_runs", "task_runs", *WHOLE)
+        yield from server.others_read("flow_runs", "task_runs", *RUNS_OF, *WHOLE)
         # an empty table where nothing is gone, so that it can be joined
         yield dlt.mark.materialize_table_schema()
         yield from shaped_pages(server.tombstones(), shape)

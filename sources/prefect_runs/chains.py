@@ -97,11 +97,15 @@ class Chains:
     Args:
         events: state events of one kind of run, any order, each once or more.
         places: state id → where it stands, of states in the warehouse.
+        last: run id → the highest number of its states in the warehouse.
     """
 
-    def __init__(self, events: Iterable[StateEvent], places: Mapping[str, Place]) -> None:
+    def __init__(
+        self, events: Iterable[StateEvent], places: Mapping[str, Place], last: Mapping[str, int] | None = None
+    ) -> None:
         self._events = {event.state_id: event for event in events}
         self._places = places
+        self._last = last or {}
         self._of_run: dict[str, list[StateEvent]] = {}
         for event in self._events.values():
             self._of_run.setdefault(event.run_id, []).append(event)
@@ -134,7 +138,8 @@ class Chains:
             ids.add(before)
             state_id = before
         else:
-            if place.sequence is None:
+            # a client follows the last state that it knows of, and the server may have set another since
+            if place.sequence is None or place.sequence != self._last.get(run_id, place.sequence):
                 return None
             base = place.sequence
         states.reverse()

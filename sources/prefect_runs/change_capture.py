@@ -35,8 +35,6 @@ from .windows import Window
 KNOWN_STATE_TYPES = {*STATE_TYPES, None}
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
-# a sync that comes later than this is told how long the server keeps what it did not read
-LATE = timedelta(days=1)
 
 
 # how the gap of an unfinished first load begins
@@ -58,6 +56,7 @@ class RunRef(NamedTuple):
     state: Row | None
     born_with: bool
     state_type: str | None
+    flow_run_id: str | None
 
 
 @dataclass
@@ -259,6 +258,11 @@ class ChangeCapture:
             yield _sift(rows, outcome, news, asked_for=True, torn_too=True)
         if still:
             outcome.remembered["torn"] = sorted(still)[-REMEMBERED_RUNS:]
+        if len(still) > REMEMBERED_RUNS:
+            self._tally.gap(
+                f"{self.reader.kind.name}: the server gave {len(still)} rows without their state, and of "
+                f"{len(still) - REMEMBERED_RUNS} no sync asks again; verify --sweep --repair reads them"
+            )
 
     def _changes(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.since is not None
@@ -345,7 +349,7 @@ class ChangeCapture:
         return [{**row, **_nulls_filled(row, links.get(row["id"], {}), columns)} for row in rows]
 
     def _watch_retention(self, since: datetime, ceiling: datetime) -> None:
-        if ceiling - since < LATE:
+        if ceiling - since < self._settings.surely_kept:
             return
         retention = self._retention()
         for warning in retention.warnings(since, ceiling):
@@ -402,4 +406,5 @@ def _ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
     serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
     kept = {name: value for name, value in state.items() if name != "data"} if serves else None
     expected = parse(row["expected_start_time"])
-    return RunRef(row["id"], row["state_id"], is_news, expected, kept, born_with, row["state_type"])
+    ids = row["id"], row["state_id"]
+    return RunRef(*ids, is_news, expected, kept, born_with, row["state_type"], row.get("flow_run_id"))

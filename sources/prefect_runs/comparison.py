@@ -17,8 +17,8 @@ from .tables import LINKS, Column, Table
 class Comparison:
     """Tells which columns of a run differ, as privacy rules leave them. Links that the server nulled are none of them.
 
-    What PostgreSQL does not store is not compared: zero characters, which are taken out, and how a JSON number is written,
-    for it makes `1e22` an integer and `-0.0` zero.
+    What PostgreSQL does not store is not compared: zero characters, which are taken out, and how JSON writes a number:
+    it makes `1e22` an integer and `-0.0` zero.
 
     A row of the warehouse has its columns, `tags` (a list of texts) and `state_details` (a list of rows).
     """

@@ -39,15 +39,23 @@ class EventBuffer:
 
     def around(self, window: Window) -> list[StateEvent]:
         """The events of the time of `window` and an hour after it."""
-        start = max(window.start - BEFORE, self._kept.start)
+        whole = self._around(window)
+        start, end = whole.start, whole.end
         if self._read_until and start < self._first:
             # a backfill that goes back in time
             self._events, self._read_until = {}, None
         self._first = start
-        end = min(window.end + AFTER, self._kept.end)
         self._events = {id_: event for id_, event in self._events.items() if event.occurred >= start}
         self._read(Window(max(start, self._read_until or start), end))
         return self.events
+
+    def total(self, window: Window) -> int:
+        """How many events that is, held or not."""
+        whole = self._around(window)
+        return 0 if whole.empty else self._feed.total(whole)
+
+    def _around(self, window: Window) -> Window:
+        return Window(max(window.start - BEFORE, self._kept.start), min(window.end + AFTER, self._kept.end))
 
     @property
     def events(self) -> list[StateEvent]:

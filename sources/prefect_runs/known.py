@@ -49,6 +49,14 @@ class Known(Protocol):
         """State id → where the state stands in its run, of those of `ids` that `table` (of states) has."""
         ...
 
+    def last_numbers(self, table: str, run_ids: Collection[str]) -> Mapping[str, int]:
+        """Run id → the highest number of its states that `table` (of states) has."""
+        ...
+
+    def were_in(self, table: str, run_ids: Collection[str], state_types: Collection[str]) -> set[str]:
+        """Those of the runs of which `table` (of states) has a state of one of these types."""
+        ...
+
     def present(self, table: str, ids: Collection[str]) -> set[str]:
         """Those of `ids` that `table` has."""
         ...

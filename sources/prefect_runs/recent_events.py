@@ -17,8 +17,6 @@ from .windows import Window
 
 # events of clients whose clocks are ahead, and of the rest of the second that the `Date` header cuts off
 EVENTS_AHEAD = timedelta(hours=1)
-# nobody is asked how long events are kept while less than this is to be read
-EVENTS_SURELY_KEPT = timedelta(days=1)
 
 
 class RecentEvents:
@@ -28,16 +26,24 @@ class RecentEvents:
         feed: the events of all runs.
         kind: the runs in question.
         lookback: the setting of that name.
+        surely_kept: nobody is asked how long events are kept while less than this is to be read.
         retention: asks how long the server keeps events.
         tally: takes note of events that are gone.
     """
 
     def __init__(
-        self, feed: EventFeed, kind: RunKind, lookback: timedelta, retention: Callable[[], Retention], tally: Tally
+        self,
+        feed: EventFeed,
+        kind: RunKind,
+        lookback: timedelta,
+        surely_kept: timedelta,
+        retention: Callable[[], Retention],
+        tally: Tally,
     ) -> None:
         self._feed = feed
         self._kind = kind
         self._lookback = lookback
+        self._surely_kept = surely_kept
         self._retention = retention
         self._tally = tally
 
@@ -53,7 +59,7 @@ class RecentEvents:
             if self._feed.total(Window(begin, settled)) == saved.count(begin, settled):
                 events, newer = self._events_in(Window(settled, plan.ceiling))
                 return events, saved.extended(newer, begin)
-        if plan.ceiling - plan.since > EVENTS_SURELY_KEPT:
+        if plan.ceiling - plan.since > self._surely_kept:
             self._tell_lost(plan.since, plan.ceiling)
         return self._events_in(Window(begin, plan.ceiling))
 

@@ -27,7 +27,7 @@ from .progress import STATE_KEY, State
 from .read_ahead import batches
 from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
-from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunReader
+from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunKind, RunReader
 from .selection import Selection
 from .settings import ReadSettings, RunFilters
 from .shared_ids import shared_id
@@ -44,6 +44,8 @@ TOMBSTONES = 1_000
 EVENTS_ONLY = "events_only"
 # the reason of what the server's own list no longer has
 DELETED: Reason = "deleted"
+# the server takes the task runs of such flow runs out of their states by itself
+CANCELLED = ("CANCELLED", "CANCELLING")
 # small tables that are read whole, so that what is gone is noticed
 WHOLE = (*DIMENSIONS, *INVENTORY)
 
@@ -102,7 +104,7 @@ class Server:
             self._captures[runs] = ChangeCapture(
                 self._reader(runs),
                 self._access.snapshots(self._reader(runs)),
-                RecentEvents(self._feed, kind, self._settings.lookback, lambda: self.retention, self.tally),
+                self._recent_events(kind),
                 self._settings,
                 self._scope,
                 lambda: self.ceiling,
@@ -113,6 +115,10 @@ class Server:
                 self.lost if runs == TASK_RUN.name else None,
             )
         return self._captures[runs]
+
+    def _recent_events(self, kind: RunKind) -> RecentEvents:
+        lookback, surely_kept = self._settings.lookback, self._settings.surely_kept
+        return RecentEvents(self._feed, kind, lookback, surely_kept, lambda: self.retention, self.tally)
 
     @cached_property
     def lost(self) -> LostTaskRuns | None:
@@ -137,7 +143,18 @@ class Server:
 
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
-        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self.tally)
+        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self._cancelled, self.tally)
+
+    def _cancelled(self, flow_run_ids: Collection[str]) -> set[str]:
+        """Those of the flow runs that were cancelled at some time, as far as is known."""
+        before = self.known.were_in("flow_run_states", flow_run_ids, CANCELLED) if self.known else set()
+        return before | self._cancelled_just_now.intersection(flow_run_ids)
+
+    @cached_property
+    def _cancelled_just_now(self) -> set[str]:
+        outcomes = list(self._captures[FLOW_RUN.name].outcomes) if FLOW_RUN.name in self._captures else []
+        are = {run.id for outcome in outcomes for run in outcome.runs if run.state_type in CANCELLED}
+        return are | {event.run_id for outcome in outcomes for event in outcome.events if event.type in CANCELLED}
 
     def _event_buffer(self, runs: str) -> EventBuffer:
         prefix = KINDS[runs].resource_prefix

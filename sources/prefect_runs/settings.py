@@ -30,7 +30,7 @@ HISTORY_INTERVAL = timedelta(hours=1)
 ROWS_PER_WINDOW = 995
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
-# pipeline state must stay a few kB, and what falls out of this list is found by `verify`
+# pipeline state must stay a few kB. A sync says when something fell out of this list; `verify` finds it
 REMEMBERED_RUNS = 20
 
 
@@ -94,6 +94,11 @@ class ReadSettings(BaseConfiguration):
     def runs_kept(self) -> timedelta | None:
         """`runs_kept_days` as a time span."""
         return None if self.runs_kept_days is None else timedelta(days=self.runs_kept_days)
+
+    @property
+    def surely_kept(self) -> timedelta:
+        """For how long nothing that a sync may have missed is gone, without asking: a day, or less if so configured."""
+        return min(span for span in (timedelta(days=1), self.runs_kept, self.events_kept) if span is not None)
 
     @property
     def events_kept(self) -> timedelta | None:

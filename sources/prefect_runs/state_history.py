@@ -24,6 +24,8 @@ from .windows import Window
 
 # states handed on, and runs looked up in events, at once
 BATCH = 1_000
+# what one reply has of them
+EVENTS_A_PAGE = 50
 # histories in memory at once
 HISTORIES = 200
 
@@ -42,11 +44,19 @@ class StateHistory:
     Args:
         capture: reads the runs.
         buffer: makes what gives the events around a window.
+        cancelled: tells which of some flow runs were cancelled.
         tally: counts what is read.
     """
 
-    def __init__(self, capture: ChangeCapture, buffer: Callable[[], EventBuffer], tally: Tally) -> None:
+    def __init__(
+        self,
+        capture: ChangeCapture,
+        buffer: Callable[[], EventBuffer],
+        cancelled: Callable[[Collection[str]], set[str]],
+        tally: Tally,
+    ) -> None:
         self._capture = capture
+        self._cancelled = cancelled
         self._make_buffer = buffer
         self._buffer: EventBuffer | None = None
         self._seen: set[str] = set()
@@ -68,6 +78,7 @@ class StateHistory:
         incomplete: dict[str, str] = {}
         noticed = text(self._capture.ceiling)
         begin = None if "scope" in state else self._capture.reader.start or EVER
+        self._reached = parse(state["reached"]) if "reached" in state else None
         for part in self._capture.read_runs(StateCursor(state), state):
             asked = {run_id: ids for run_id, ids in self._asked_for(part).items() if run_id not in done}
             done |= asked.keys()
@@ -85,11 +96,21 @@ class StateHistory:
                         incomplete[run_id] = noticed
                 yield from self._missing(histories)
         forget = self._capture.next_since(self._capture.ceiling)
+        state.pop("reached", None)
         if part.first_load and "snapshot" not in state:
             self._look_for_lost_since(self._reached or begin, forget)
+        elif part.first_load and self._reached:
+            # the next chunk looks for lost runs from here, for its own first run may come long after
+            state["reached"] = text(self._reached)
         yield from self._handed_on(list(self._capture.lost.found.items() if self._capture.lost else ()))
         still = {run_id: since for run_id, since in again.items() if parse(since) > forget}
-        state["again"] = dict(sorted({**incomplete, **still}.items())[-REMEMBERED_RUNS:])
+        remembered = sorted({**incomplete, **still}.items(), key=lambda noticed: noticed[1])
+        state["again"] = dict(remembered[-REMEMBERED_RUNS:])
+        if len(remembered) > REMEMBERED_RUNS:
+            self._tally.gap(
+                f"{self._table}: the server gave {len(remembered)} histories without their last states, and of "
+                f"{len(remembered) - REMEMBERED_RUNS} no sync asks again; verify --repair reads them"
+            )
 
     def _asked_for(self, part: Outcome) -> dict[str, set[str]]:
         known = self._capture.known
@@ -110,16 +131,21 @@ class StateHistory:
         if part.in_windows:
             until = runs[-1].expected + MICROSECOND
             begin = self._reached if part.first_load and self._reached else runs[0].expected
-            events = self._events_around(Window(begin, until))
+            events = self._events_around(Window(begin, until), len(runs))
             self._reached = until
             self._seen |= ids
             self._look_for_lost(events, until)
         of_runs = [event for event in events if event.run_id in ids]
         named = {event.state_id for event in of_runs} | {event.follows for event in of_runs if event.follows}
-        chains = Chains(of_runs, self._places(named))
+        places = self._places(named)
+        chains = Chains(of_runs, places, self._last_numbers({event.run_id for event in of_runs if places}))
+        # the server cancels the task runs of a cancelled flow run itself, and no event tells of that
+        doubtful = self._cancelled({run.flow_run_id for run in runs if run.flow_run_id})
         told = []
         for run in runs:
-            chain = chains.find(run.id, run.state_id, run.state, run.born_with) if run.state_id else None
+            if not run.state_id or run.flow_run_id in doubtful:
+                continue
+            chain = chains.find(run.id, run.state_id, run.state, run.born_with)
             if chain and asked[run.id] <= chain.ids:
                 told.append((run.id, chain.states))
         return told
@@ -134,12 +160,16 @@ class StateHistory:
         if self._capture.lost and self._capture.lost.can_tell and begin and begin < before:
             self._look_for_lost(self._events_around(Window(begin, before)), before)
 
-    def _events_around(self, window: Window) -> list[StateEvent]:
+    def _events_around(self, window: Window, runs: int | None = None) -> list[StateEvent]:
+        """The events of the time of a window; none where asking for each of so many `runs` is cheaper."""
         # of flow runs' states the events tell no details: whether there are any must be asked of the endpoint
         if self._capture.reader.kind is FLOW_RUN:
             return []
         self._buffer = self._buffer or self._make_buffer()
         try:
+            # most events may be of runs that the user does not want
+            if runs and self._capture.reader.narrowed and self._buffer.total(window) > runs * EVENTS_A_PAGE:
+                return []
             return self._buffer.around(window)
         except (NotFound, AccessRefused):
             return []
@@ -170,6 +200,10 @@ class StateHistory:
             missing = [(run_id, row) for run_id, row in states if not _is_at(places.get(row["id"]), row)]
             if missing:
                 yield missing
+
+    def _last_numbers(self, run_ids: Collection[str]) -> Mapping[str, int]:
+        known = self._capture.known
+        return known.last_numbers(self._table, run_ids) if known else {}
 
     def _places(self, ids: Iterable[str]) -> Mapping[str, Place]:
         known = self._capture.known
