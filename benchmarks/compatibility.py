@@ -152,6 +152,7 @@ def _load_copy(environment: Path, folder: Path, api: PrefectApi) -> None:
     said = ran([environment / "bin" / "python", "prefect_runs_pipeline.py"], **clean)
     if "loaded to destination duckdb" not in said:
         raise Failed(f"the copied script said {said[-300:]}")
+    _ask_dataset(environment, "prefect_runs", clean)
 
 
 def _load(command: Path, folder: Path, api: PrefectApi) -> None:
@@ -170,8 +171,17 @@ def _load(command: Path, folder: Path, api: PrefectApi) -> None:
     # exit code 5 where anything differs
     told("verify")
     told("models")
-    if not told("status")["rows"]["flow_runs"]:
+    status = told("status")
+    if not status["rows"]["flow_runs"]:
         raise Failed("status shows no flow runs")
+    _ask_dataset(command.parent.parent, status["pipeline"], _clean(folder, api))
+
+
+def _ask_dataset(environment: Path, pipeline: str, clean: Mapping[str, Any]) -> None:
+    """Read through dlt's `dataset()`, which not every sqlglot goes with."""
+    asked = f"import dlt; print(len(dlt.attach({pipeline!r}).dataset()['flow_runs'].select('id').fetchall()))"
+    if not int(ran([environment / "bin" / "python", "-c", asked], **clean)):
+        raise Failed("pipeline.dataset() shows no flow runs")
 
 
 def table(results: Sequence[Result]) -> str:

@@ -42,13 +42,13 @@ class Series:
     @property
     def cells(self) -> list[str]:
         """The medians as a line of the table."""
-        rows, seconds = self.median("rows"), self.median("seconds")
+        rows, seconds, bytes_ = self.median("rows"), self.median("seconds"), self.median("bytes")
         return [
             self.what,
             f"{self.by}, {self.part}" if self.part else self.by,
             f"{rows:,.0f}" if rows else "",
             f"{self.median('requests'):,.0f}",
-            f"{self.median('bytes') / 1e6:,.1f}",
+            f"{bytes_ / 1e6:,.1f}" if bytes_ else "",
             f"{seconds:,.1f}",
             f"{self.median('peak_mb'):,.0f}",
             f"{rows / seconds:,.0f}" if rows else "",

@@ -90,7 +90,8 @@ def _backfill(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from .status import status, status_screen
+    from .command.screen import status_screen
+    from .status import status
 
     return _for_each(arguments, status, status_screen, EXIT_OK)
 

@@ -77,6 +77,7 @@ def run_dbt(options: SyncOptions, models_dataset: str | None = None) -> DbtRepor
         raise ConfigurationError(
             "the models need a dataset of their own, for a view of the same name may be in this one"
         )
+    options.check_file()
     with explained(), Target(options) as target:
         target.restore()
         target.require_runs()

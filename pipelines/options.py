@@ -52,9 +52,10 @@ class SyncOptions:
         """The destination as `dlt.pipeline` takes it.
 
         Raises:
-            ConfigurationError: a DuckDB file is named for another destination.
+            ConfigurationError: a DuckDB file is named for another destination, or is called like the dataset.
         """
         if self.destination == "duckdb":
+            check_file_name("--database", self.where, self.dataset)
             return dlt.destinations.duckdb(self.where)
         if self.database:
             raise ConfigurationError(
@@ -68,6 +69,31 @@ class SyncOptions:
             # an error would tell the rows that it is about
             return dlt.destinations.sqlalchemy(engine_kwargs={"hide_parameters": True})
         return self.destination
+
+    def check_file(self) -> None:
+        """Refuse a DuckDB file that is not there, for opening it would make an empty one.
+
+        Raises:
+            ConfigurationError: nothing was loaded into it yet, or another folder or name is meant.
+        """
+        if self.destination == "duckdb" and not Path(self.where).exists():
+            raise ConfigurationError(f"there are no runs in {self.where} yet: run prefect-runs sync first")
+
+
+def check_file_name(option: str, file: str, dataset: str) -> None:
+    """Refuse a DuckDB file whose catalogue, which DuckDB names after the file, would be called like the dataset.
+
+    Raises:
+        ConfigurationError: it would, so that `prefect.flow_runs` could mean either.
+    """
+    # up to the first dot, as DuckDB takes it; names of catalogues and schemas have no case
+    catalog = Path(file).name.lstrip(".").partition(".")[0]
+    if catalog.lower() == dataset.lower():
+        raise ConfigurationError(
+            f"{option} {file} and the dataset {dataset} have one name: DuckDB calls a file's catalogue after the file, "
+            f"and could not tell which {dataset} is meant in {dataset}.flow_runs. Name another file, such as "
+            f"{Path(file).with_name(f'{catalog}_runs.duckdb')}, or another --dataset"
+        )
 
 
 def bucket_url() -> str:

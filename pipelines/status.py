@@ -11,7 +11,6 @@ from prefect_runs import unfinished
 from prefect_runs.clock import as_utc
 from prefect_runs.retention import Retention
 
-from .command.screen import cell, text_table
 from .destination.failures import explained, patiently
 from .destination.warehouse import Warehouse
 from .options import SyncOptions
@@ -46,8 +45,10 @@ def status(options: SyncOptions) -> Status:
     """The status of one destination.
 
     Raises:
+        ConfigurationError: there is no such DuckDB file.
         PrefectRunsError: the destination cannot be asked.
     """
+    options.check_file()
     with explained(), asked_only(options) as target:
         return Status(
             workspace=target.workspace,
@@ -62,41 +63,6 @@ def status(options: SyncOptions) -> Status:
             whole_up_to=_whole_up_to(target.warehouse),
             warnings=_warnings(target),
         )
-
-
-def status_screen(shown: Status) -> str:
-    """The status as a person reads it."""
-    if not any(shown.rows.values()):
-        return f"{shown.destination} holds nothing of {shown.workspace} yet; run prefect-runs sync"
-    watermarks = [(name, time) for name, time in shown.watermarks.items()]
-    lines = [
-        f"{shown.workspace} → {shown.destination}, dataset {shown.dataset} (dlt pipeline {shown.pipeline})",
-        f"newest state loaded: {cell(shown.newest_state) or 'none'} UTC",
-        f"proven whole up to: {cell(shown.whole_up_to)} UTC" if shown.whole_up_to else "never proven whole by verify",
-        *(["the first load is unfinished; run prefect-runs sync to go on"] if shown.first_load_unfinished else []),
-        *(f"warning: {warning}" for warning in shown.warnings),
-        "",
-        text_table(("table", "rows"), shown.rows.items()),
-        "",
-        text_table(("resource", "watermark (UTC)"), watermarks),
-        "",
-        f"last {len(shown.syncs)} syncs",
-        text_table(
-            ("up to (UTC)", "since", "requests", "rows changed", "whole", "gaps"),
-            [
-                (
-                    sync["window_end"],
-                    cell(sync["window_start"]) or "first load",
-                    sync["requests"],
-                    sync["rows_changed"],
-                    sync["whole"],
-                    "; ".join(sync["gaps"]),
-                )
-                for sync in shown.syncs
-            ],
-        ),
-    ]
-    return "\n".join(lines)
 
 
 def _newest_state(warehouse: Warehouse) -> datetime | None:

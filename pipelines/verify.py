@@ -253,6 +253,7 @@ def verify(options: SyncOptions, how: VerifyOptions) -> VerifyReport:
     Raises:
         PrefectRunsError: see `prefect_runs.exceptions`; with nothing loaded yet, `ConfigurationError`.
     """
+    options.check_file()
     with explained():
         verifier = Verifier(options, how)
         with verifier.target:

@@ -53,6 +53,7 @@ def create_views(options: SyncOptions) -> ModelsReport:
     """
     if options.destination == "filesystem":
         raise ConfigurationError("a filesystem keeps no views: have them printed for your engine, with --print")
+    options.check_file()
     with explained(), Target(options) as target:
         target.restore()
         target.require_runs()

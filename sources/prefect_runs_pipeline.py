@@ -19,7 +19,7 @@ def load_everything() -> None:
 
 def load_failed_runs() -> None:
     """Load runs that ended badly, with their state history."""
-    pipeline = dlt.pipeline("prefect_failures", destination="duckdb", dataset_name="prefect_failures")
+    pipeline = dlt.pipeline("prefect_failures", destination="duckdb", dataset_name="prefect")
     source = prefect_runs(filters={"state_types": ["FAILED", "CRASHED"]})
     print(pipeline.run(source.with_resources("flow_runs", "flow_run_states", "flows")))
 

@@ -22,6 +22,11 @@ def commands(page: str) -> list[str]:
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+def with_examples(toml: str) -> str:
+    """A block of configuration with the lines that are commented out, for they are examples, in force."""
+    return re.sub(r"^# (?=\w+ = )", "", toml, flags=re.MULTILINE)
+
+
 def table_in(place: Place) -> list[list[str]]:
     """The rows of the table that a command wrote; none in a clone in which it has not run yet."""
     page = place.page.read_text()

@@ -12,12 +12,16 @@ import sys
 import tomllib
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from prefect_runs import ConfigurationError
 from prefect_runs_pipelines import cli
 from prefect_runs_pipelines.command.arguments import parser
 from prefect_runs_pipelines.command.completion import completion
 from prefect_runs_pipelines.command.manual import COMMAND, PAGES
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION
+from prefect_runs_pipelines.options import check_file_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,6 +71,48 @@ def test_version_is_the_one_of_the_project(capsys: pytest.CaptureFixture[str]) -
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     dlt = importlib.metadata.version("dlt")
     assert shown(capsys, "--version").startswith(f"prefect-runs {version} (dlt {dlt}, Python 3.")
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "models", "report", "dbt"])
+def test_command_that_reads_refuses_a_file_that_is_not_there_and_makes_none(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, "--api-url", "http://127.0.0.1:9/api"]) == EXIT_CONFIGURATION
+    told = "prefect-runs: there are no runs in prefect_runs.duckdb yet: run prefect-runs sync first\n"
+    assert capsys.readouterr() == ("", told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["prefect.duckdb", "Prefect", ".prefect.db", "prefect.1.duckdb"])
+def test_file_whose_catalogue_would_be_called_like_the_dataset_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    # what every query of the documentation would meet
+    with duckdb.connect(str(file)) as connection, pytest.raises(duckdb.BinderException, match="Ambiguous reference"):
+        connection.execute("CREATE SCHEMA prefect; CREATE TABLE prefect.flow_runs (id VARCHAR)")
+    with pytest.raises(ConfigurationError, match=r"--database .* and the dataset prefect have one name: .* Name anoth"):
+        check_file_name("--database", str(file), "prefect")
+
+
+@pytest.mark.parametrize("name", ["prefect_runs.duckdb", "my-prefect.duckdb", "a.prefect.duckdb"])
+def test_file_of_another_name_holds_a_dataset_that_can_be_asked(name: str, tmp_path: Path) -> None:
+    check_file_name("--database", str(tmp_path / name), "prefect")
+    with duckdb.connect(str(tmp_path / name)) as connection:
+        connection.execute("CREATE SCHEMA prefect; CREATE TABLE prefect.flow_runs (id VARCHAR)")
+        assert connection.execute("SELECT * FROM prefect.flow_runs").fetchall() == []
+
+
+@pytest.mark.parametrize("option", ["--database", "--publish"])
+def test_sync_into_such_a_file_ends_before_anything_is_made(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    assert cli.main(["sync", "--api-url", "http://127.0.0.1:9/api", option, "runs.duckdb", "--dataset", "runs"]) == (
+        EXIT_CONFIGURATION
+    )
+    assert f"{option} runs.duckdb and the dataset runs have one name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 COMPLETED = {

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 import requests
 
+from prefect_runs import ConfigurationError
 from prefect_runs_pipelines.command.screen import text_table
 from prefect_runs_pipelines.demo import run_demo
 from prefect_runs_pipelines.models.queries import QUERIES, Query
@@ -146,9 +147,8 @@ def test_query_has_an_answer_and_is_printed(demo: Demo, query: Query) -> None:
 def test_demo_leaves_a_file_that_exists_alone(tmp_path: Path) -> None:
     database = tmp_path / "mine.duckdb"
     database.write_bytes(b"mine")
-    out = io.StringIO()
-    assert run_demo(database, out) == 1
-    assert str(database) in out.getvalue()
+    with pytest.raises(ConfigurationError, match=r"mine\.duckdb exists already: remove it, or name another"):
+        run_demo(database)
     assert database.read_bytes() == b"mine"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Copy
+from pages import with_examples
 from prefect_api import PrefectApi
 
 from prefect_runs import ConfigurationError, PrivacyRules
@@ -289,7 +290,7 @@ def test_rules_of_the_pages_can_be_kept(page: str) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     told: dict[str, Any] = {}
     for block in blocks:
-        told |= tomllib.loads(block)["sources"]["prefect_runs"].get("privacy", {})
+        told |= tomllib.loads(with_examples(block))["sources"]["prefect_runs"].get("privacy", {})
     assert {"drop", "hash"} <= told.keys()
     rules(**{"salt": SALT, **told})
 

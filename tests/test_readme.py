@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 from conftest import Copy
+from pages import with_examples
 from prefect_api import PrefectApi
 
 from prefect_runs import RESOURCES, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
@@ -98,10 +99,13 @@ def shape(screen: str) -> list[str]:
 
 
 def test_python_of_the_readmes_runs(in_a_folder: dict[str, str], tmp_path: Path) -> None:
+    # the server that dlt's configuration names, and none that Prefect's client would find
+    configured = {**in_a_folder, "SOURCES__PREFECT_RUNS__CREDENTIALS__API_URL": in_a_folder["PREFECT_API_URL"]}
+    del configured["PREFECT_API_URL"]
     for readme in READMES:
         for code in blocks(readme, "python"):
             result = subprocess.run(
-                [sys.executable, "-c", code], env=in_a_folder, cwd=tmp_path, capture_output=True, text=True, check=False
+                [sys.executable, "-c", code], env=configured, cwd=tmp_path, capture_output=True, text=True, check=False
             )
             assert result.returncode == 0, result.stderr
     with duckdb.connect(str(tmp_path / "my_runs.duckdb"), read_only=True) as warehouse:
@@ -135,15 +139,25 @@ def test_query_of_live_runs_leaves_out_what_is_gone(copy: Copy, api: PrefectApi)
 def test_configuration_of_the_readmes_exists(readme: str) -> None:
     found = 0
     for block in blocks(readme, "toml"):
-        configured: dict[str, Any] = tomllib.loads(block)["sources"]["prefect_runs"]
+        configured: dict[str, Any] = tomllib.loads(with_examples(block))["sources"]["prefect_runs"]
         for section, spec in SPECS.items():
-            for key, value in configured.get(section, {}).items():
+            for key in configured.get(section, {}):
                 names = {field.name for field in fields(spec)}
                 assert key in names, f"{section}.{key}"
                 found += 1
-                if section == "settings" and key in ("lookback_minutes", "horizon_hours", "page_size", "connections"):
-                    assert getattr(ReadSettings(), key) == value, f"{key} is not the default"
     assert found
+
+
+def test_settings_that_are_no_examples_have_their_defaults() -> None:
+    [block] = [block for block in blocks("source", "toml") if "[sources.prefect_runs.settings]" in block]
+    shown, examples = tomllib.loads(block), tomllib.loads(with_examples(block))
+    settings = shown["sources"]["prefect_runs"].pop("settings")
+    defaults = {field.name: getattr(ReadSettings(), field.name) for field in fields(ReadSettings)}
+    assert settings == {name: value for name, value in defaults.items() if name in settings}
+    # and nothing else is configured by who pastes it all
+    assert shown == {"sources": {"prefect_runs": {"filters": {}, "privacy": {}}}}
+    for name in examples["sources"]["prefect_runs"]["settings"].keys() - settings:
+        assert defaults[name] in (None, False), f"{name} is commented out, and has a default to show"
 
 
 def test_every_setting_filter_resource_and_table_is_in_a_readme() -> None:
@@ -160,14 +174,14 @@ def test_every_setting_filter_resource_and_table_is_in_a_readme() -> None:
 
 def test_exit_codes_and_options_of_the_readme_are_the_command_s(capsys: pytest.CaptureFixture[str]) -> None:
     shown = ""
-    for command in ("sync", "verify", "backfill", "status"):
+    for command in ("", "sync", "verify", "backfill", "status"):
         with pytest.raises(SystemExit):
-            cli.main([command, "--help"])
+            cli.main([*command.split(), "--help"])
         shown += " ".join(capsys.readouterr().out.split())
     readme = READMES["main"].read_text()
     for code, meaning in re.findall(r"^\| (\d) \| (.*) \|$", readme, re.MULTILINE):
         assert f"{code} {meaning.replace('`', '')}" in shown
-    options = set(re.findall(r"--[a-z-]+", shown)) - {"--help"}
+    options = set(re.findall(r"--[a-z-]+", shown)) - {"--help", "--version"}
     assert options <= set(re.findall(r"--[a-z-]+", readme))
 
 

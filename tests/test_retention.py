@@ -19,8 +19,9 @@ from prefect_runs.clock import as_utc
 from prefect_runs.credentials import PrefectCredentials
 from prefect_runs.retention import Retention
 from prefect_runs.settings import ReadSettings
+from prefect_runs_pipelines.command.screen import status_screen
 from prefect_runs_pipelines.local.server import LocalServer
-from prefect_runs_pipelines.status import status, status_screen
+from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.target import Target
 
 DAY = timedelta(days=1)

@@ -259,7 +259,10 @@ class TestSharedIds:
         assert asked == []
 
 
-def test_a_workspace_that_loaded_nothing_yet_can_be_asked_for(dataset: Dataset, second: LocalServer) -> None:
+def test_a_workspace_that_loaded_nothing_yet_can_be_asked_for(
+    dataset: Dataset, second: LocalServer, second_api: PrefectApi
+) -> None:
+    populate(second_api)
     sync(options_of(dataset.folder, "south", second.url))
     dataset.configure({"east": "http://127.0.0.1:9/api", "south": second.url})
     shown = dataset.works("status")

@@ -39,7 +39,9 @@ def _add_sync(commands: Commands) -> None:
         "--with", dest="extras", metavar="NAMES", help="these too, such as logs,events,deployment_changes"
     )
     sync.add_argument(
-        "--start-date", metavar="TIME", help="leave out runs expected to start before, such as 2026-01-31"
+        "--start-date",
+        metavar="TIME",
+        help="leave out runs expected to start before, such as 2026-01-31; another one begins the first load again",
     )
     sync.add_argument("--full", action="store_true", help="read everything again and merge it")
     sync.add_argument("--publish", metavar="FILE", help="put a copy of the DuckDB file there, for readers")

@@ -8,14 +8,17 @@ from textwrap import fill, indent
 
 from .outcomes import WORST_FIRST
 
+# what exit code 5 means for each of the two commands that have it
+DIFFERS = "the warehouse differs from the server, as the output and the table verifications say"
+FAILED = "a model or a test failed"
+
 EXIT_CODES: Mapping[int, str] = {
     0: "loaded, and nothing is known to be missing",
     1: "an error in prefect-runs, or a reply that it does not understand: report it",
-    2: "the configuration or the credentials are wrong: trying again changes nothing",
-    3: "the server or the destination is not available: run again later, nothing was lost",
+    2: "an option, the configuration or the credentials are wrong: trying again changes nothing",
+    3: "the server or the destination is not available, or the command was interrupted: run again, nothing was lost",
     4: "loaded, but with gaps, which are named in the output and in the table syncs",
-    5: "verify: the warehouse differs from the server, as the output and the table verifications say; "
-    "dbt: a model or a test failed",
+    5: f"verify: {DIFFERS}; dbt: {FAILED}",
 }
 
 
@@ -46,6 +49,7 @@ class Page:
         description: what it does.
         examples: command lines, each with what it does.
         done: what exit code 0 means.
+        found: what exit code 5 means.
         configuration: what else it listens to.
         exit_codes: those that it can end with.
         see_also: the commands that one needs next.
@@ -55,6 +59,7 @@ class Page:
     description: str
     examples: Sequence[tuple[str, str]]
     done: str = "done"
+    found: str = EXIT_CODES[5]
     configuration: Sequence[str] = (SERVER, DLT)
     exit_codes: Sequence[int] = (0, 1, 2, 3)
     see_also: Sequence[str] = ()
@@ -62,7 +67,7 @@ class Page:
     def epilog(self) -> str:
         """What stands below the options."""
         examples = "\n".join(f"{command}\n{indent(does, '    ')}" for command, does in self.examples)
-        meanings = {**EXIT_CODES, 0: self.done}
+        meanings = {**EXIT_CODES, 0: self.done, 5: self.found}
         codes = "\n".join(fill(f"{code}  {meanings[code]}", 74, subsequent_indent="   ") for code in self.exit_codes)
         parts = {
             "examples": examples,
@@ -102,7 +107,7 @@ cron or any scheduler; two syncs of one warehouse wait for each other.""",
             ("prefect-runs sync", "the configured server into prefect_runs.duckdb"),
             ("prefect-runs sync --destination postgres --dataset prefect", "into a destination of .dlt/secrets.toml"),
             ("prefect-runs sync --resources flow_runs,flow_run_states,flows", "only flow runs"),
-            ("prefect-runs sync --publish /srv/readers/prefect.duckdb", "with a copy that analysts can hold open"),
+            ("prefect-runs sync --publish /srv/readers/prefect_runs.duckdb", "with a copy that analysts can hold open"),
         ],
         done=EXIT_CODES[0],
         exit_codes=(0, 1, 2, 3, 4),
@@ -123,6 +128,7 @@ gone. Each comparison is a row of the table verifications.""",
             ("prefect-runs verify --sweep --since 2026-01-31", "every column of every run since that day"),
         ],
         done="the warehouse holds what the server holds",
+        found=DIFFERS,
         exit_codes=(0, 1, 2, 3, 5),
         see_also=["prefect-runs backfill    read a span of time again, without comparing"],
     ),
@@ -145,7 +151,8 @@ it goes on where it stopped when it is run again.""",
         description="""\
 Shows rows, watermarks, the last syncs, and up to when the copy was proven
 whole. Asks the destination only, and warns when the last sync is so long ago
-that the server soon forgets what was not read.""",
+that the server soon forgets what was not read. A DuckDB file that is not
+there is an error (exit code 2), and is not made.""",
         examples=[
             ("prefect-runs status", "for a person"),
             ("prefect-runs status --json", "for a monitor; pipeline is the name that dlt's own commands take"),
@@ -173,6 +180,7 @@ tests. dbt is installed into an environment of its own on the first run.""",
             ("prefect-runs dbt", "models and tests on prefect_runs.duckdb"),
             ("prefect-runs dbt --write prefect_runs_dbt --dialect bigquery", "the package, for a project of your own"),
         ],
+        found=FAILED,
         configuration=(SERVER, DLT, CACHE),
         exit_codes=(0, 1, 2, 3, 5),
         see_also=["prefect-runs models    the same as views, without dbt"],
@@ -190,7 +198,8 @@ copy can be trusted. Needs pip install 'dlt-source-prefect[report]'.""",
         summary="run everything once against a Prefect server of its own",
         description="""\
 Starts a Prefect server, runs sample flows on it, copies them, changes some of
-the runs and copies again. Leaves nothing but the DuckDB file.""",
+the runs and copies again. What stays: the DuckDB file, the installed server
+for the next time, and dlt's folder of the pipeline.""",
         examples=[("prefect-runs demo", "about a minute; the first time it installs a server, another one")],
         configuration=(CACHE,),
         see_also=["prefect-runs sync    your own server"],

@@ -9,6 +9,7 @@ from typing import Any
 from prefect_runs.verify import Drift
 
 from ..backfill import BackfillReport
+from ..status import Status
 from ..sync import SyncReport
 from ..verify import Pass, VerifyReport
 from .outcomes import Outcome
@@ -90,6 +91,41 @@ def backfill_screen(report: BackfillReport) -> str:
         *(f"  - {gap}" for gap in report.gaps),
     ]
     return "\n".join(lines).rstrip()
+
+
+def status_screen(shown: Status) -> str:
+    """The screen of `status`."""
+    if not any(shown.rows.values()):
+        return f"{shown.destination} holds nothing of {shown.workspace} yet; run prefect-runs sync"
+    watermarks = [(name, time) for name, time in shown.watermarks.items()]
+    lines = [
+        f"{shown.workspace} → {shown.destination}, dataset {shown.dataset} (dlt pipeline {shown.pipeline})",
+        f"newest state loaded: {cell(shown.newest_state) or 'none'} UTC",
+        f"proven whole up to: {cell(shown.whole_up_to)} UTC" if shown.whole_up_to else "never proven whole by verify",
+        *(["the first load is unfinished; run prefect-runs sync to go on"] if shown.first_load_unfinished else []),
+        *(f"warning: {warning}" for warning in shown.warnings),
+        "",
+        text_table(("table", "rows"), shown.rows.items()),
+        "",
+        text_table(("resource", "watermark (UTC)"), watermarks),
+        "",
+        f"last {len(shown.syncs)} syncs",
+        text_table(
+            ("up to (UTC)", "since", "requests", "rows loaded", "whole", "gaps"),
+            [
+                (
+                    sync["window_end"],
+                    cell(sync["window_start"]) or "first load",
+                    sync["requests"],
+                    sync["rows_changed"],
+                    sync["whole"],
+                    "; ".join(sync["gaps"]),
+                )
+                for sync in shown.syncs
+            ],
+        ),
+    ]
+    return "\n".join(lines)
 
 
 def verify_screen(report: VerifyReport) -> str:

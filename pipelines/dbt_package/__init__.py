@@ -21,7 +21,7 @@ COPIED = ("dbt_project.yml", "README.md", "macros", "tests")
 # stands in SQL for what Jinja puts there
 PLACE = "jinja__"
 PLACED = re.compile(rf"{PLACE}(\w+)")
-GENERATED = "made by `prefect-runs dbt --write` from the models in pipelines/models: change those"
+GENERATED = "made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those"
 LOADED_AT = "finished_at"
 
 Yaml = dict[str, Any]

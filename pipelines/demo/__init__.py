@@ -1,6 +1,7 @@
 """The demo: a Prefect server starts, sample flows run, two syncs copy them, and five queries read the copy.
 
-Nothing needs to be installed or configured first, and nothing but the DuckDB file is left behind.
+Nothing needs to be installed or configured first. What stays is the DuckDB file, the installed server for the next
+time, and dlt's folder of the pipeline.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any, NamedTuple, TextIO
 import duckdb
 import requests
 
+from prefect_runs import ConfigurationError
+
 from ..command.screen import sync_screen, text_table
 from ..local.server import LocalServer, local_server
 from ..models.queries import QUERIES, Query
-from ..options import SyncOptions
+from ..options import DEFAULT_DATASET, SyncOptions, check_file_name
 from ..sync import sync
 
 FLOWS = Path(__file__).with_name("flows.py")
@@ -58,11 +61,14 @@ class Run(NamedTuple):
 def run_demo(database: Path, out: TextIO = sys.stdout) -> int:
     """Show a whole life of the copy in about a minute, in ``database``, which must not exist yet.
 
-    Returns the process's exit code: 0, or 1 when the file is there already (it is left alone).
+    Returns the process's exit code, 0.
+
+    Raises:
+        ConfigurationError: the file is there already (it is left alone), or is called like the dataset.
     """
     if database.exists():
-        print(f"{database} exists already: remove it, or name another file for the demo", file=out)
-        return 1
+        raise ConfigurationError(f"{database} exists already: remove it, or name another file with --database")
+    check_file_name("--database", str(database), DEFAULT_DATASET)
     with local_server(settings=IMPATIENT) as server:
         say(out, f"A Prefect {server.version} server runs at {server.url}")
         say(out, "\n1. Sample flows run")
@@ -82,7 +88,8 @@ def run_demo(database: Path, out: TextIO = sys.stdout) -> int:
     for query in QUERIES:
         show(query, database, out)
     say(out, f"The server is stopped, its data is gone. The copy stays: {database}")
-    say(out, f'Try next: python -c "import duckdb; {next_step(database)}"')
+    # the Python that has duckdb, wherever the command was started from
+    say(out, f'Try next: {sys.executable} -c "import duckdb; {next_step(database)}"')
     return 0
 
 

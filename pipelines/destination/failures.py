@@ -105,8 +105,13 @@ def explained() -> Iterator[None]:
             raise ConfigurationError(
                 f"{missing.caller} needs packages that are not installed ({_innermost(error)}): pip install {packages}"
             ) from error
-        wrong = (ConfigurationException, UnknownDestinationModule)
-        configuration = next((cause for cause in _causes(error) if isinstance(cause, wrong)), None)
+        unknown = next((cause for cause in _causes(error) if isinstance(cause, UnknownDestinationModule)), None)
+        if unknown is not None:
+            raise ConfigurationError(
+                f"there is no destination {unknown.ref}: name one of dlt's, such as postgres, or one that is "
+                f"configured with a destination_type. dlt says:\n{str(unknown).strip()}"
+            ) from error
+        configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
         if configuration is not None:
             raise ConfigurationError(str(configuration)) from error
         raise

@@ -9,7 +9,7 @@ import duckdb
 
 from prefect_runs import ConfigurationError
 
-from ..options import SyncOptions
+from ..options import SyncOptions, check_file_name
 from .failures import patiently
 from .in_place import check_place, in_place_of
 
@@ -18,7 +18,8 @@ def check_publish(options: SyncOptions) -> None:
     """Refuse what cannot be published, before anything is read.
 
     Raises:
-        ConfigurationError: there is no file to copy, it would be its own copy, or no folder to put the copy into.
+        ConfigurationError: there is no file to copy, it would be its own copy, it would be called like the dataset, or
+            there is no folder to put the copy into.
     """
     if options.publish is None:
         return
@@ -27,6 +28,7 @@ def check_publish(options: SyncOptions) -> None:
         raise ConfigurationError("--publish copies a DuckDB file; readers of other destinations need no copy")
     if to.resolve() == Path(options.where).resolve():
         raise ConfigurationError(f"--publish names the database itself ({to}): name another file")
+    check_file_name("--publish", options.publish, options.dataset)
     check_place(to)
 
 

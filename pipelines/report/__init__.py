@@ -34,6 +34,7 @@ def write_report(options: SyncOptions, file: Path, days: int, now: datetime) -> 
         from .page import page
     except ImportError as error:
         raise ConfigurationError(f"{error}: pip install 'dlt-source-prefect[report]'") from None
+    options.check_file()
     with explained(), asked_only(options) as target:
         target.require_runs()
         found = find(Answers(target), target.workspace, now, days)

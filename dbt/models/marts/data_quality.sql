@@ -1,4 +1,4 @@
--- made by `prefect-runs dbt --write` from the models in pipelines/models: change those
+-- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 SELECT
   workspace,
   'syncs with gaps' AS name,

@@ -1,4 +1,4 @@
--- made by `prefect-runs dbt --write` from the models in pipelines/models: change those
+-- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 WITH children AS (
   SELECT
     parent_task_run_id,

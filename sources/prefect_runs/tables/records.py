@@ -6,8 +6,8 @@ from .columns import ID, WORKSPACE, Column, Table, columns
 
 TOMBSTONES = Table(
     "tombstones",
-    "What the server no longer has: runs, flows, deployments, work pools, work queues. Rows and states stay; what has "
-    "no row here is live.",
+    "What the server no longer has: runs, flows, deployments, work pools, work queues, and optional tables that are "
+    "read whole. Rows and states stay; what has no row here is live, or was not yet noticed to be gone.",
     (
         Column("resource", "text", "Table of what is gone: flow_runs, task_runs, deployments, …", nullable=False),
         ID,
@@ -40,7 +40,12 @@ SYNCS = Table(
             ("finished_at", "timestamp", "Server's clock when everything was read."),
             ("requests", "bigint", "Requests sent to the server, retries included."),
             ("rows_read", "bigint", "Rows received."),
-            ("rows_changed", "bigint", "Rows loaded, new or changed."),
+            (
+                "rows_changed",
+                "bigint",
+                "Rows loaded: runs, states and optional rows that are new or changed; of a small table or of the "
+                "hourly counts all that were read, when any of them changed. Child rows and tombstones do not count.",
+            ),
             ("resources", "json", "Rows read and loaded per resource."),
             ("whole", "bool", "Whether nothing is known to be missing."),
             ("gaps", "json", "What is known to be missing, and why."),

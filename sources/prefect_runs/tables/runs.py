@@ -144,7 +144,11 @@ def _states(run: str) -> Table:
                 ("type", "text", "Type of the state, as in state_type of the run."),
                 ("name", "text", "Name of the state: free text."),
                 ("timestamp", "timestamp", "When the state was entered."),
-                ("sequence", "bigint", "Number of the state in its run, from 1; null where it was loaded by 0.1.0."),
+                (
+                    "sequence",
+                    "bigint",
+                    "Number of the state in its run, from 1; null where the states before it are not known.",
+                ),
                 ("message", "text", "Message of the state."),
             ),
         ),
