@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from conftest import Copy
+from packaging.requirements import Requirement
 from prefect_api import PrefectApi
 
 from prefect_runs_pipelines.local.server import LocalServer
@@ -82,7 +83,9 @@ def test_dlt_init_for_a_server_asks_for_its_credentials_alone(run: Run, reposito
     assert "destination='postgres'" in (project / "prefect_runs_pipeline.py").read_text()
     asked = (project / "requirements.txt").read_text().split()
     assert asked[0].startswith("dlt[postgres]")
-    assert asked[1:] == (SOURCES / "prefect_runs/requirements.txt").read_text().split()[1:]
+    ours = (SOURCES / "prefect_runs/requirements.txt").read_text().split()
+    # dlt writes the bounds of one package in an order of its own
+    assert [Requirement(line) for line in asked[1:]] == [Requirement(line) for line in ours[1:]]
 
 
 def test_commands_of_dlt_work_on_the_pipeline_of_a_sync(copy: Copy, api: PrefectApi, run: Run, tmp_path: Path) -> None:
