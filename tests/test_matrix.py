@@ -66,4 +66,15 @@ def test_table_of_the_readme_has_every_server() -> None:
 
 def test_table_of_destinations_has_every_one_that_tests_can_run_on() -> None:
     assert {target.name for target in destinations.TARGETS} == {*WAREHOUSES, *LAKES}
-    assert [row[0] for row in table_in(destinations.PLACE)] in ([], [target.title for target in destinations.TARGETS])
+    # a row each when it was run
+    told = [row[0] for row in table_in(destinations.PLACE)]
+    assert told == [target.title for target in destinations.TARGETS if target.title in told]
+
+
+def test_a_destination_that_is_run_again_has_a_new_row_and_the_others_keep_theirs() -> None:
+    first, second = (
+        [destinations.row(target, outcome.Outcome(passed=passed)) for target in destinations.TARGETS[:2]]
+        for passed in (1, 2)
+    )
+    made = destinations.table([*first, second[1]]).splitlines()[2:]
+    assert made == [first[0], second[1]]
