@@ -123,7 +123,7 @@ def told(api: PrefectApi, server: LocalServer) -> Told:
             "schedules": [schedule],
         },
     )
-    [task_run] = api.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+    [task_run] = api.task_runs_of(run_id)
     api.wait("task_runs", task_run["id"], "Failed")
     return Told(since, run_id)
 

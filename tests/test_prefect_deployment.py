@@ -131,10 +131,9 @@ def flows(deployment: Deployment, cases: list[dict[str, Any]]) -> list[list[str]
 
 def attempts(api: PrefectApi, flow_run_id: str, tasks: int) -> list[int]:
     """How often each of so many tasks was run; the server records them after their flow run has ended."""
-    filter_ = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
     deadline = time.monotonic() + 60
     while True:
-        runs = api.call("POST", "/task_runs/filter", filter_)
+        runs = api.task_runs_of(flow_run_id)
         if len(runs) >= tasks and all(run["state"] and run["end_time"] for run in runs):
             return [run["run_count"] for run in runs]
         assert time.monotonic() < deadline, runs

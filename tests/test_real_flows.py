@@ -230,7 +230,7 @@ def test_full_sync_takes_no_deleted_task_run_for_one_that_was_never_recorded(
 def task_runs_of(api: PrefectApi, flow_run: str) -> list[str]:
     """Ids of the task runs of a flow run, of which the server is told a moment after they began."""
     deadline = time.monotonic() + 30
-    while not (found := api.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})):
+    while not (found := api.task_runs_of(flow_run)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return [row["id"] for row in found]

@@ -75,9 +75,7 @@ def _add_models(commands: Commands) -> None:
     models = _command(commands, "models")
     _add_destination(models)
     models.add_argument("--print", action="store_true", help="print the statements instead, without any destination")
-    models.add_argument(
-        "--dialect", metavar="NAME", default="duckdb", help="with --print: whose SQL, such as snowflake (duckdb)"
-    )
+    _add_dialect(models, "--print")
 
 
 def _add_dbt(commands: Commands) -> None:
@@ -87,9 +85,12 @@ def _add_dbt(commands: Commands) -> None:
         "--models-dataset", metavar="NAME", help="where the models go (the dataset's name with _models behind it)"
     )
     dbt.add_argument("--write", metavar="DIR", help="write the dbt package there instead, without any destination")
-    dbt.add_argument(
-        "--dialect", metavar="NAME", default="duckdb", help="with --write: whose SQL, such as snowflake (duckdb)"
-    )
+    _add_dialect(dbt, "--write")
+
+
+def _add_dialect(command: argparse.ArgumentParser, option: str) -> None:
+    told = f"with {option}: whose SQL, such as snowflake (duckdb)"
+    command.add_argument("--dialect", metavar="NAME", default="duckdb", help=told)
 
 
 def _add_report(commands: Commands) -> None:

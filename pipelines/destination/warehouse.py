@@ -90,7 +90,7 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         if not self.has(table, "sequence"):
             return {}
-        run = f"run.{table.removesuffix('_states')}_id"
+        run = _run_column(table)
         last: dict[str, int] = {}
         sql = f"SELECT {run}, sequence FROM {{{table}}} AS run WHERE sequence IS NOT NULL AND {run} IN ({{ids}})"
         for run_id, number in self._with_ids(sql, run_ids):
@@ -99,7 +99,7 @@ class Warehouse:
 
     def were_in(self, table: str, run_ids: Collection[str], state_types: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
-        run, types = f"run.{table.removesuffix('_states')}_id", ", ".join(f"'{type_}'" for type_ in state_types)
+        run, types = _run_column(table), ", ".join(f"'{type_}'" for type_ in state_types)
         sql = f"SELECT {run} FROM {{{table}}} AS run WHERE run.type IN ({types}) AND {run} IN ({{ids}})"
         return {row[0] for row in self._with_ids(sql, run_ids)}
 
@@ -250,6 +250,11 @@ class Warehouse:
                         yield [tuple(row) for row in cursor.fetchall()]
                 except DatabaseUndefinedRelation:
                     yield []
+
+
+def _run_column(states: str) -> str:
+    """The column in which a table of states, called `run` in the query, has its run."""
+    return f"run.{states.removesuffix('_states')}_id"
 
 
 def dialect_of(client: SqlClientBase[Any]) -> str:

@@ -35,8 +35,6 @@ from .windows import Window
 KNOWN_STATE_TYPES = {*STATE_TYPES, None}
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
-
-
 # how the gap of an unfinished first load begins
 UNFINISHED = "the first load came to"
 # a longer message is not kept in memory until the state's turn comes

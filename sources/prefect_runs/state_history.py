@@ -138,7 +138,9 @@ class StateHistory:
         of_runs = [event for event in events if event.run_id in ids]
         named = {event.state_id for event in of_runs} | {event.follows for event in of_runs if event.follows}
         places = self._places(named)
-        chains = Chains(of_runs, places, self._last_numbers({event.run_id for event in of_runs if places}))
+        # only a chain that begins in the warehouse goes on from a number
+        last = self._last_numbers({event.run_id for event in of_runs}) if places else {}
+        chains = Chains(of_runs, places, last)
         # the server cancels the task runs of a cancelled flow run itself, and no event tells of that
         doubtful = self._cancelled({run.flow_run_id for run in runs if run.flow_run_id})
         told = []
