@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from prefect_runs import ConfigurationError, Selection, unfinished
+from prefect_runs import ConfigurationError, Selection
 from prefect_runs.access import Access
 from prefect_runs.client import Patience
 from prefect_runs.clock import text
 from prefect_runs.comparison import Comparison
 from prefect_runs.privacy import Privacy
+from prefect_runs.progress import first_load_unfinished
 from prefect_runs.read_ahead import batches
 from prefect_runs.resources import resource
 from prefect_runs.server import Server
@@ -128,7 +129,7 @@ class Verifier:
         watermarks = {table: time_ for table, time_ in self.target.watermarks().items() if table in TABLES}
         # a table of which nothing was ever loaded may lack all that the server has
         tables = [table for table in RUN_TABLES if table in watermarks]
-        if not tables or unfinished(state):
+        if not tables or first_load_unfinished(state):
             raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
         server = self._server()
         verifies = {table: server.verify(table, self.holdings, watermarks[table]) for table in tables}

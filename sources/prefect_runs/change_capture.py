@@ -18,6 +18,7 @@ from .chains import StateEvent
 from .clock import parse, text
 from .exceptions import AccessRefused, NotFound
 from .known import Known
+from .late_sync import LateSync
 from .lost_runs import LostTaskRuns
 from .news import News
 from .paging import Row
@@ -35,8 +36,8 @@ from .windows import Window
 KNOWN_STATE_TYPES = {*STATE_TYPES, None}
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
-# how the gap of an unfinished first load begins
-UNFINISHED = "the first load came to"
+# how the gap of a load ends that leaves the rest to the next
+UNFINISHED = "sync again to go on"
 # a longer message is not kept in memory until the state's turn comes
 LONGEST_MESSAGE = 10_000
 
@@ -84,6 +85,7 @@ class ChangeCapture:
         settings: lookback, horizon and the other bounds.
         scope: differs when other runs are asked for; then everything is read anew.
         ceiling: the server's time when this sync began.
+        late: tells up to when a load reads that goes on from a watermark.
         retention: asks how long the server keeps things.
         known: what the warehouse has, if it can be asked.
         tally: counts what is read.
@@ -99,6 +101,7 @@ class ChangeCapture:
         settings: ReadSettings,
         scope: str,
         ceiling: Callable[[], datetime],
+        late: LateSync,
         retention: Callable[[], Retention],
         known: Known | None,
         tally: Tally,
@@ -113,6 +116,7 @@ class ChangeCapture:
         self._settings = settings
         self._scope = scope
         self._ceiling = ceiling
+        self._late = late
         self._retention = retention
         self._tally = tally
         self._selection = selection
@@ -173,12 +177,13 @@ class ChangeCapture:
             return self._first_plan()
         if "snapshot" in state:
             return snapshot_plan(state["snapshot"])
-        start_value, ceiling = cursor.start_value, self._ceiling()
+        start_value, now = cursor.start_value, self._ceiling()
         if start_value is None:
             return self._first_plan()
+        ceiling = self._late.ceiling(start_value, now)
         # a server's clock can be set back; what it calls now is then the later of the two bounds
         since = self.next_since(min(start_value, ceiling))
-        return Plan(ceiling, start_value, since)
+        return Plan(ceiling, start_value, since, rest=Window(ceiling, now) if ceiling < now else None)
 
     def _first_plan(self) -> Plan:
         ceiling = self._ceiling()
@@ -190,7 +195,7 @@ class ChangeCapture:
         if plan.selected:
             state.update(outcome.remembered)
             return
-        for key in ("snapshot", "events", "torn"):
+        for key in ("snapshot", "behind", "events", "torn"):
             state.pop(key, None)
         state.update(outcome.remembered)
         state["scope"] = self._scope
@@ -210,7 +215,10 @@ class ChangeCapture:
         elif plan.since is None:
             pages = self._snapshot(plan, outcome, news)
         else:
-            self._watch_retention(plan.since, plan.ceiling)
+            self._watch_retention(plan, goes_on="behind" in state)
+            if plan.rest:
+                outcome.remembered["behind"] = True
+                self._tally.gap(f"{table}: of a long pause, changes up to {text(plan.ceiling)} were read; {UNFINISHED}")
             pages = chain(self._changes(plan, outcome, news), self._changes_by_event(plan, state, outcome, news))
             pages = chain(pages, self._missed(plan, outcome, news))
         yield from chain(pages, self._torn(plan, outcome, news))
@@ -228,7 +236,7 @@ class ChangeCapture:
                 yield _sift(rows, outcome, news)
         else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
-            self._tally.gap(f"{self.reader.kind.name}: {UNFINISHED} {text(rest.start)}; sync again to go on")
+            self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(rest.start)}; {UNFINISHED}")
 
     def _selected(self, plan: Plan, selection: Selection, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         rest = plan.window
@@ -251,7 +259,7 @@ class ChangeCapture:
         still: list[str] = []
         for rows in self._read(self.reader.by_ids(outcome.torn)):
             still.extend(
-                row["id"] for row in rows if is_torn(row) and parse(row["updated"]) > plan.ceiling - TORN_REMEMBERED
+                row["id"] for row in rows if is_torn(row) and parse(row["updated"]) > plan.now - TORN_REMEMBERED
             )
             yield _sift(rows, outcome, news, asked_for=True, torn_too=True)
         if still:
@@ -265,8 +273,8 @@ class ChangeCapture:
     def _changes(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.since is not None
         for rows in chain(
-            self._read(self.reader.ended(Window(plan.since, plan.ceiling))),
-            self._read(self.reader.open(self._open_window(plan.ceiling))),
+            self._read(self.reader.ended(Window(plan.since, plan.ceiling), or_later=not plan.rest)),
+            self._read(self.reader.open(self._open_window(plan.now))),
         ):
             yield _sift(news.unseen(rows), outcome, news)
 
@@ -321,7 +329,7 @@ class ChangeCapture:
         """Runs that the reads would have brought, were they as the warehouse has them, and that none brought."""
         assert plan.since is not None
         if self.known:
-            due = self.known.due(self.reader.kind.name, plan.since, self._open_window(plan.ceiling))
+            due = self.known.due(self.reader.kind.name, plan.since, self._open_window(plan.now))
             yield from self._read_back(news.not_seen(due), outcome, news)
 
     def _read_back(self, ids: Iterable[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
@@ -346,19 +354,22 @@ class ChangeCapture:
         links = self.known.links(self.reader.kind.name, unlinked)
         return [{**row, **_nulls_filled(row, links.get(row["id"], {}), columns)} for row in rows]
 
-    def _watch_retention(self, since: datetime, ceiling: datetime) -> None:
-        if ceiling - since < self._settings.surely_kept:
+    def _watch_retention(self, plan: Plan, goes_on: bool) -> None:
+        assert plan.since is not None
+        if plan.now - plan.since < self._settings.surely_kept:
             return
         retention = self._retention()
-        for warning in retention.warnings(since, ceiling):
+        # the first part of a late sync has told how late it is
+        for warning in () if goes_on else retention.warnings(plan.since, plan.now):
             self._tally.warn(warning)
-        lost = retention.lost(since, ceiling)
+        lost = retention.lost(plan.since, plan.now)
         if lost:
+            days, lost = (plan.now - lost.end).days, Window(lost.start, min(lost.end, plan.ceiling))
             before = self._tally.lost or lost
             self._tally.lost = Window(min(before.start, lost.start), max(before.end, lost.end))
             self._tally.gap(
                 f"runs that ended between {text(lost.start)} and {text(lost.end)} may be lost: the server keeps them "
-                f"{(ceiling - lost.end).days} days; what it still has was read"
+                f"{days} days; what it still has was read"
             )
 
     def _open_window(self, ceiling: datetime) -> Window:

@@ -15,7 +15,7 @@ from .windows import Window
 
 State = dict[str, Any]
 """Keys: `scope`, `snapshot` {ceiling, position, end} while the first load is unfinished, `backfill` while one is,
-`events`, `torn`; for state history also `watermark` and `again`."""
+`behind` while a late sync is, `events`, `torn`; for state history also `watermark` and `again`."""
 
 # where a resource's pipeline state keeps it; dlt keeps the watermark of the runs beside it
 STATE_KEY = "progress"
@@ -37,7 +37,8 @@ class Plan:
     """What one resource reads in one sync.
 
     A first load reads `window` (its rest) of expected start times; `since` is then None. A later sync reads what
-    changed at `since` or after. `ceiling` becomes the watermark, unless a selection is read.
+    changed at `since` or after. `ceiling` becomes the watermark, unless a selection is read. `rest` is what a sync
+    that comes late leaves to its next load: from the ceiling to the server's time.
     """
 
     ceiling: datetime
@@ -45,6 +46,12 @@ class Plan:
     since: datetime | None = None
     window: Window | None = None
     selected: bool = False
+    rest: Window | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The server's time, as far as this plan goes by it."""
+        return self.rest.end if self.rest else self.ceiling
 
 
 class StateCursor:
@@ -75,16 +82,21 @@ def snapshot_plan(state: State) -> Plan:
 
 
 def unfinished(pipeline_state: State, resources: Collection[str] | None = None) -> bool:
-    """Whether a pipeline's state has a first load that stopped after a chunk: run the pipeline again.
+    """Whether a first load, or a sync that came late, stopped after a chunk: run the pipeline again.
 
     Args:
         resources: those that the next run reads; all where they are not named.
     """
     return any(
-        "snapshot" in progress
+        progress.keys() & {"snapshot", "behind"}
         for name, progress in progresses(pipeline_state)
         if resources is None or name in resources
     )
+
+
+def first_load_unfinished(pipeline_state: State) -> bool:
+    """Whether a first load stopped after a chunk."""
+    return any("snapshot" in progress for _, progress in progresses(pipeline_state))
 
 
 def progresses(pipeline_state: State) -> Iterator[tuple[str, State]]:

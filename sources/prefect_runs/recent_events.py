@@ -19,6 +19,11 @@ from .windows import Window
 EVENTS_AHEAD = timedelta(hours=1)
 
 
+def recent(since: datetime, now: datetime, lookback: timedelta) -> Window:
+    """The time of the events that a sync compares with those it read before, in whole slices of the lookback."""
+    return Window(slice_start(since, lookback), now + EVENTS_AHEAD)
+
+
 class RecentEvents:
     """Reads what no earlier sync read, and remembers in the pipeline state how many events there were.
 
@@ -51,27 +56,30 @@ class RecentEvents:
         """The events since `plan.since` that no earlier sync read, of both kinds of run, and the ledger of all."""
         assert plan.since is not None
         saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
-        begin = slice_start(plan.since, self._lookback)
+        whole = recent(plan.since, plan.now, self._lookback)
+        begin, end = whole.start, plan.ceiling if plan.rest else whole.end
         if saved and saved.covers(begin) and plan.ceiling - begin < LONGEST_QUERY:
-            if self._feed.total(Window(begin, plan.ceiling + EVENTS_AHEAD)) == saved.count(begin):
+            if self._feed.total(Window(begin, end)) == saved.count(begin):
                 return [], EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
             settled = max(saved.settled, begin)
             if self._feed.total(Window(begin, settled)) == saved.count(begin, settled):
-                events, newer = self._events_in(Window(settled, plan.ceiling))
+                events, newer = self._events_in(Window(settled, end), plan.ceiling)
                 return events, saved.extended(newer, begin)
-        if plan.ceiling - plan.since > self._surely_kept:
-            self._tell_lost(plan.since, plan.ceiling)
-        return self._events_in(Window(begin, plan.ceiling))
+        if plan.now - plan.since > self._surely_kept:
+            self._tell_lost(plan)
+        return self._events_in(Window(begin, end), plan.ceiling)
 
-    def _tell_lost(self, since: datetime, ceiling: datetime) -> None:
-        kept = ceiling - self._retention().events
-        if since < kept:
+    def _tell_lost(self, plan: Plan) -> None:
+        assert plan.since is not None
+        kept = self._retention().events
+        lost = Window(plan.since, min(plan.now - kept, plan.ceiling))
+        if not lost.empty:
             self._tally.gap(
-                f"{self._kind.name}: changes from one terminal state to another between {text(since)} and "
-                f"{text(kept)}, for the server keeps events {(ceiling - kept).days} days; verify --sweep finds them"
+                f"{self._kind.name}: changes from one terminal state to another between {text(lost.start)} and "
+                f"{text(lost.end)}, for the server keeps events {kept.days} days; verify --sweep finds them"
             )
 
-    def _events_in(self, window: Window) -> tuple[list[StateEvent], EventLedger]:
-        read = self._feed.read_once(Window(window.start, window.end + EVENTS_AHEAD))
-        ledger = EventLedger.of(window, self._lookback, read.times)
+    def _events_in(self, window: Window, ceiling: datetime) -> tuple[list[StateEvent], EventLedger]:
+        read = self._feed.read_once(window)
+        ledger = EventLedger.of(Window(window.start, ceiling), self._lookback, read.times)
         return read.states, ledger

@@ -99,13 +99,18 @@ class RunReader:
         """The state types that the user asked for; None for all."""
         return wanted_state_types(self._filters)
 
-    def ended(self, window: Window) -> Iterator[list[Row]]:
-        """Pages of the runs whose `end_time` is in `window` or later: day by day, for the oldest go first."""
+    def ended(self, window: Window, or_later: bool = True) -> Iterator[list[Row]]:
+        """Pages of the runs whose `end_time` is in `window` or later: day by day, for the oldest go first.
+
+        Args:
+            or_later: False where `counts_ended`, for those in `window` alone.
+        """
         if self._end_filterable:
-            days = list(window.parts(DAY))
-            for day in days[:-1]:
+            days = list(window.parts(DAY)) or [window]
+            for day in days[:-1] if or_later else days:
                 yield from keyset(self._read_page, ENDED, day.start, day.last)
-            yield from keyset(self._read_page, ENDED, days[-1].start if days else window.start, None)
+            if or_later:
+                yield from keyset(self._read_page, ENDED, days[-1].start, None)
             return
         since = window.start
         # without a filter on end_time the newest ends are a list that grows in front; a run that was
@@ -143,7 +148,19 @@ class RunReader:
 
     def count(self, window: Window) -> int:
         """How many runs are expected in `window`."""
-        own = {"expected_start_time": {"after_": window.start.isoformat(), "before_": window.last.isoformat()}}
+        return self._count("expected_start_time", window)
+
+    @property
+    def counts_ended(self) -> bool:
+        """Whether the server can tell how many runs ended in a window."""
+        return self._end_filterable
+
+    def count_ended(self, window: Window) -> int:
+        """How many runs have an `end_time` in `window`; only where `counts_ended`."""
+        return self._count("end_time", window)
+
+    def _count(self, time: str, window: Window) -> int:
+        own = {time: {"after_": window.start.isoformat(), "before_": window.last.isoformat()}}
         return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, own)))
 
     def history(self, window: Window, step: timedelta) -> list[Row]:

@@ -20,6 +20,7 @@ from .filters import scope
 from .history_counts import history_counts, history_window
 from .inventory import INVENTORY
 from .known import Known
+from .late_sync import LateSync
 from .lost_runs import LostTaskRuns
 from .paging import Row
 from .privacy import Privacy
@@ -77,6 +78,7 @@ class Server:
         self.known = known
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
+        self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
         self._read: set[str] = set()
@@ -108,6 +110,7 @@ class Server:
                 self._settings,
                 self._scope,
                 lambda: self.ceiling,
+                self._late,
                 lambda: self.retention,
                 self.known,
                 self.tally,
@@ -280,7 +283,7 @@ class Server:
             "server_url": self.client.connection.url,
             "server_version": self.version,
             "window_start": text(self.tally.since) if self.tally.since else None,
-            "window_end": None if self._selections else text(self.ceiling),
+            "window_end": None if self._selections else text(self._late.reached(self.ceiling)),
             "finished_at": text(self.client.clock or self.ceiling),
             "requests": self._requests(),
             "rows_read": self.tally.rows_read.total(),

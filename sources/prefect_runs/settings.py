@@ -55,8 +55,8 @@ class ReadSettings(BaseConfiguration):
     requests_per_minute: int | None = None
     """Ceiling on requests, retries included. On Prefect Cloud the account's limit is shared with the flows."""
     chunk_rows: int | None = None
-    """Rows of the first load after which the resource stops and records how far it came; the next run of the
-    pipeline goes on there. Unset, one run loads everything."""
+    """Runs of each kind after which a first load, or a sync that comes late, stops and records how far it came; the
+    next run of the pipeline goes on there. Unset, one run loads everything."""
     runs_kept_days: float | None = None
     """How long the server keeps runs after they ended. Unset: 7 days on Prefect Cloud (its shortest), and what a
     self-hosted server says of its vacuum, which is for ever unless it is switched on."""

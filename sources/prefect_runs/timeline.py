@@ -76,7 +76,7 @@ class Timeline:
             yield self._missing(rows) if cursor.start_value else rows
             if self._is_chunk(rows_read) and plan.window.start < reached < plan.window.end:
                 state["snapshot"] = snapshot_state(plan.ceiling, Window(reached, plan.window.end))
-                self._tally.gap(f"{self._table}: {UNFINISHED} {text(reached)}; sync again to go on")
+                self._tally.gap(f"{self._table}: the first load came to {text(reached)}; {UNFINISHED}")
                 return
         state.pop("snapshot", None)
         cursor.advance(plan.ceiling)

@@ -1,0 +1,161 @@
+"""A sync after a long pause: in parts that are loaded one by one, and the copy is as true as after one reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+from conftest import SHORT_LOOKBACK_SECONDS, Copy, server_before
+from fault_proxy import FaultProxy, unauthorized
+from prefect_api import PrefectApi, now, scheduled, seconds
+from soundness import unsound
+from test_retention import set_back
+
+from prefect_runs import ConfigurationError
+from prefect_runs.clock import as_utc
+from prefect_runs_pipelines.status import status as shown_status
+
+CHUNK = 2
+# of both kinds together
+RUNS_A_PART = 2 * CHUNK
+
+in_parts_only = pytest.mark.skipif(
+    server_before("3.6.22"), reason="the server cannot count task runs by their end, so nothing is cut into parts"
+)
+
+
+@dataclass
+class Before:
+    """Runs that a copy has before the pause, and that change in it."""
+
+    api: PrefectApi
+    ends: str
+    task_ends: str
+    is_retried: str
+    is_forced: str
+    is_deleted: str
+    is_cancelled: str
+
+    @classmethod
+    def of(cls, api: PrefectApi) -> Before:
+        ended = [api.flow_run("PENDING") for _ in range(2)]
+        for run_id in ended:
+            api.set_flow_run(run_id, "RUNNING")
+            api.set_flow_run(run_id, "FAILED")
+        running, other = (api.flow_run("RUNNING") for _ in range(2))
+        task_run = api.task_run("RUNNING", flow_run_id=running)
+        return cls(api, running, task_run, *ended, other, api.flow_run(scheduled(now() + timedelta(minutes=20))))
+
+    def change(self) -> None:
+        """Each in its way, with other runs between them."""
+        api = self.api
+        some_end(api, 6)
+        api.set_flow_run(self.is_retried, scheduled(now(), "AwaitingRetry"), force=True)
+        some_end(api, 6)
+        api.set_task_run(self.task_ends, "FAILED")
+        api.set_flow_run(self.ends, "COMPLETED")
+        api.call("DELETE", f"/flow_runs/{self.is_deleted}")
+        some_end(api, 6)
+        api.set_flow_run(self.is_forced, "COMPLETED/Fixed by hand", force=True)
+        api.set_flow_run(self.is_cancelled, "CANCELLED", force=True)
+        some_end(api, 6)
+        for state in ("PENDING", "RUNNING", "COMPLETED"):
+            api.set_flow_run(self.is_retried, state)
+        api.flow_run("RUNNING")
+        api.task_run("PENDING")
+        api.flow_run(scheduled(now() + timedelta(minutes=30)))
+
+
+def some_end(api: PrefectApi, number: int) -> None:
+    """So many runs begin and end: flow runs and task runs in turns."""
+    for _ in range(number // 2):
+        api.complete_flow_run(api.flow_run(None, tags=["p", "q"]))
+        task_run = api.task_run("PENDING")
+        for state in ("RUNNING", "COMPLETED"):
+            api.set_task_run(task_run, state)
+
+
+def ceilings(copy: Copy) -> list[datetime]:
+    """The ceiling of each load so far."""
+    return [as_utc(end) for end in copy.values("SELECT window_end FROM prefect.syncs ORDER BY _dlt_load_id")]
+
+
+@in_parts_only
+def test_every_kind_of_change_in_a_pause(copy: Copy, api: PrefectApi) -> None:
+    before = Before.of(api)
+    copy.sync_and_compare()
+    copy.outlive_lookback()
+    before.change()
+    copy.settings["chunk_rows"] = CHUNK
+    earlier = ceilings(copy)
+    report = copy.sync()
+    copy.assert_true()
+    parts = ceilings(copy)[len(earlier) :]
+    assert len(parts) >= 24 // RUNS_A_PART
+    assert [*earlier, *parts] == sorted({*earlier, *parts})
+    assert report.whole
+    assert report.gaps == []
+    assert report.window_start == earlier[-1] - seconds(SHORT_LOOKBACK_SECONDS)
+    assert report.window_end == parts[-1]
+    assert copy.values("SELECT id FROM prefect.tombstones") == [before.is_deleted]
+    assert unsound(copy.warehouse) == []
+    assert copy.verify(sweep=True).whole
+    so_far = len(ceilings(copy))
+    report = copy.sync()
+    assert len(ceilings(copy)) == so_far + 1
+    assert report.changed["flow_runs"] == report.new["flow_runs"] == 0
+
+
+@in_parts_only
+def test_part_that_fails_is_read_by_the_next_sync(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+    before = Before.of(api)
+    copy.url = proxy.url
+    copy.sync_and_compare()
+    copy.outlive_lookback()
+    before.change()
+    copy.settings["chunk_rows"] = CHUNK
+    so_far = len(ceilings(copy))
+    proxy.inject(unauthorized(), "/admin/version", times=None, after=2)
+    with pytest.raises(ConfigurationError):
+        copy.sync()
+    assert len(ceilings(copy)) == so_far + 2
+    shown = shown_status(copy.sync_options())
+    assert not shown.first_load_unfinished
+    assert "changes up to" in shown.syncs[0]["gaps"][0]
+    proxy.clear()
+    # what is left to read is no drift
+    assert copy.verify().whole
+    assert copy.sync().whole
+    copy.assert_true()
+    assert unsound(copy.warehouse) == []
+
+
+@in_parts_only
+def test_long_pause_is_told_once(copy: Copy, api: PrefectApi) -> None:
+    copy.settings.update(chunk_rows=CHUNK, runs_kept_days=3.0, events_kept_days=3.0)
+    some_end(api, 4)
+    copy.sync()
+    some_end(api, 12)
+    set_back(copy, timedelta(days=9))
+    so_far = len(ceilings(copy))
+    report = copy.sync()
+    copy.assert_true()
+    assert len(ceilings(copy)) > so_far + 1
+    assert [warning for warning in report.warnings if "last sync" in warning] == report.warnings
+    assert len(report.warnings) == 2
+    assert len([gap for gap in report.gaps if "may be lost" in gap]) == 1
+    assert not any("sync again" in gap for gap in report.gaps)
+
+
+@in_parts_only
+def test_one_load_where_few_runs_ended(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+    """And it costs no request that it did not cost before."""
+    copy.url = proxy.url
+    copy.settings["chunk_rows"] = CHUNK
+    copy.sync()
+    some_end(api, CHUNK)
+    proxy.requests.clear()
+    so_far = len(ceilings(copy))
+    copy.sync_and_compare()
+    assert len(ceilings(copy)) == so_far + 1
