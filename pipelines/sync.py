@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections import Counter
@@ -91,13 +92,14 @@ class Sync:
             row = self.target.sync_row(load_id)
             rows.append(row)
             began = began or row["window_end"]
-            if unfinished(dict(self.target.pipeline.state), self.options.read):
-                continue
+            goes_on = unfinished(dict(self.target.pipeline.state), self.options.read)
             # the last chunk of a first load is whole up to when its first chunk began
-            if row["window_start"] is None and row["finished_at"] - began > FRESH:
-                began = row["finished_at"]
-                continue
-            return rows, loaded
+            if not goes_on and row["window_start"] is None and row["finished_at"] - began > FRESH:
+                began, goes_on = row["finished_at"], True
+            if not goes_on:
+                return rows, loaded
+            # what a load has read is held by objects that hold each other, and they would stay for several loads
+            gc.collect()
 
     def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back

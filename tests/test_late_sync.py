@@ -12,8 +12,15 @@ from prefect_api import PrefectApi, now, scheduled, seconds
 from soundness import unsound
 from test_retention import set_back
 
+import prefect_runs.events
 from prefect_runs import ConfigurationError
-from prefect_runs.clock import as_utc
+from prefect_runs.client import PrefectClient
+from prefect_runs.clock import as_utc, text
+from prefect_runs.credentials import PrefectCredentials
+from prefect_runs.events import EventFeed
+from prefect_runs.state_history import EVENTS_A_PAGE
+from prefect_runs.windows import Window
+from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
 
 CHUNK = 2
@@ -159,3 +166,28 @@ def test_one_load_where_few_runs_ended(copy: Copy, api: PrefectApi, proxy: Fault
     so_far = len(ceilings(copy))
     copy.sync_and_compare()
     assert len(ceilings(copy)) == so_far + 1
+
+
+def test_server_counts_some_hundred_events_at_a_time(
+    api: PrefectApi, server: LocalServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every page it counts all events of the window that it is asked for, however long that is."""
+    since = now()
+    some_end(api, 80)
+    last = api.flow_run("RUNNING")
+    api.wait_for_event(api.call("GET", f"/flow_runs/{last}")["state_id"])
+    window = Window(since - timedelta(days=3), now() + timedelta(hours=1))
+    client = PrefectClient(PrefectCredentials(api_url=proxy.url).connection())
+    in_one = EventFeed(client, ["prefect.flow-run."]).read(window)
+    assert len(in_one.states) > 2 * EVENTS_A_PAGE
+    windows = [request.body["filter"]["occurred"] for request in proxy.requests]
+    assert {asked["until"] for asked in windows} == {text(window.last)}
+
+    proxy.requests.clear()
+    monkeypatch.setattr(prefect_runs.events, "COUNTED", 10)
+    feed = EventFeed(client, ["prefect.flow-run."])
+    assert sorted(feed.read(window).states, key=str) == sorted(in_one.states, key=str)
+    after_the_first = [request.body["filter"]["occurred"] for request in proxy.requests[1:]]
+    counted = [feed.total(Window(as_utc(asked["since"]), as_utc(asked["until"]))) for asked in after_the_first]
+    assert max(counted) < EVENTS_A_PAGE
+    assert len(counted) < len(in_one.states)
