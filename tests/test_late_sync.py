@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from statistics import median
 
 import pytest
 from conftest import SHORT_LOOKBACK_SECONDS, Copy, server_before
@@ -189,5 +190,6 @@ def test_server_counts_some_hundred_events_at_a_time(
     assert sorted(feed.read(window).states, key=str) == sorted(in_one.states, key=str)
     after_the_first = [request.body["filter"]["occurred"] for request in proxy.requests[1:]]
     counted = [feed.total(Window(as_utc(asked["since"]), as_utc(asked["until"]))) for asked in after_the_first]
-    assert max(counted) < EVENTS_A_PAGE
-    assert len(counted) < len(in_one.states)
+    # some hold more: after a pause in which nothing happened the next one is longer
+    assert median(counted) < 20
+    assert len(counted) < len(in_one.states) / 2

@@ -13,7 +13,7 @@ from typing import Any
 
 from .chains import StateEvent, state_event
 from .client import PrefectClient
-from .clock import MICROSECOND, SECOND, parse, text
+from .clock import MICROSECOND, parse, text
 from .exceptions import ServerUnavailable, UnexpectedReply, described
 from .paging import Row, check_inside
 from .windows import Window
@@ -137,4 +137,4 @@ class EventFeed:
 
 def _counted_at_once(window: Window, events: int) -> timedelta:
     """As long as `COUNTED` events last, where they come as in a window that has so many."""
-    return max((window.end - window.start) * (COUNTED / max(events, 1)), SECOND)
+    return max((window.end - window.start) * (COUNTED / max(events, 1)), MICROSECOND)
