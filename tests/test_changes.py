@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Copy, server_before
+from conftest import SYNC_SECONDS, Copy, server_before
 from prefect_api import PrefectApi, now, scheduled, seconds
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -152,9 +152,9 @@ def test_crash(copy: Copy, api: PrefectApi) -> None:
 
 
 def test_late_run(copy: Copy, api: PrefectApi) -> None:
-    run_id = api.flow_run(scheduled(now() + seconds(15)))
+    run_id = api.flow_run(scheduled(now() + seconds(SYNC_SECONDS + 5)))
     copy.sync_and_compare()
-    api.wait("flow_runs", run_id, "Late")
+    api.wait("flow_runs", run_id, "Late", SYNC_SECONDS + 60)
     copy.sync_and_compare()
     assert copy.values(f"SELECT state_name FROM prefect.flow_runs WHERE id = '{run_id}'") == ["Late"]
 
@@ -171,9 +171,9 @@ def test_far_future_scheduled_run_next_to_an_ad_hoc_one(copy: Copy, api: Prefect
 
 def test_scheduled_run_is_loaded_when_it_comes_within_the_horizon(copy: Copy, api: PrefectApi) -> None:
     # long enough that the run is not marked late before it was compared, however busy the machine
-    horizon = seconds(40)
+    horizon = seconds(30 + SYNC_SECONDS)
     copy.settings["horizon_hours"] = horizon / seconds(3600)
-    due = now() + horizon + seconds(10)
+    due = now() + horizon + seconds(SYNC_SECONDS)
     run_id = api.flow_run(scheduled(due))
     copy.sync()
     count = f"SELECT count(*) FROM prefect.flow_runs WHERE id = '{run_id}'"
