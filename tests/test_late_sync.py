@@ -18,12 +18,19 @@ from prefect_runs import ConfigurationError
 from prefect_runs.client import PrefectClient
 from prefect_runs.clock import as_utc, text
 from prefect_runs.credentials import PrefectCredentials
+from prefect_runs.event_ledger import EventLedger
 from prefect_runs.events import EventFeed
+from prefect_runs.progress import Plan
+from prefect_runs.recent_events import RecentEvents
+from prefect_runs.retention import Retention
+from prefect_runs.run_reader import FLOW_RUN
 from prefect_runs.state_history import EVENTS_A_PAGE
+from prefect_runs.tally import Tally
 from prefect_runs.windows import Window
 from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
 
+RUNS = ("flow_runs", "task_runs")
 CHUNK = 2
 # of both kinds together
 RUNS_A_PART = 2 * CHUNK
@@ -193,3 +200,36 @@ def test_server_counts_some_hundred_events_at_a_time(
     # some hold more: after a pause in which nothing happened the next one is longer
     assert median(counted) < 20
     assert len(counted) < len(in_one.states) / 2
+
+
+@in_parts_only
+def test_what_the_warehouse_has_already_is_not_asked_for_by_id(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+    """As after a backfill, or a first load that took long."""
+    some_end(api, 24)
+    copy.url = proxy.url
+    copy.settings["chunk_rows"] = CHUNK
+    copy.sync()
+    set_back(copy, timedelta(hours=1))
+    proxy.requests.clear()
+    so_far = len(ceilings(copy))
+    copy.sync_and_compare()
+    assert len(ceilings(copy)) > so_far + 24 // RUNS_A_PART - 1
+    conditions = [request.body.get(kind, {}) for request in proxy.requests if request.body for kind in RUNS]
+    asked = {id_ for condition in conditions for id_ in condition.get("id", {}).get("any_", ())}
+    # the hour has runs of other tests too, of which events tell; and one may have ended where the lookback begins
+    assert len(asked.intersection(id_ for kind in RUNS for id_ in copy.values(f"SELECT id FROM prefect.{kind}"))) < 4
+
+
+def test_lost_events_are_named_up_to_the_end_of_each_part(server: LocalServer) -> None:
+    """A server that no longer has them says that there are none, as the ledger of a quiet time does."""
+    lookback, start = timedelta(minutes=10), now() - timedelta(days=12)
+    quiet = EventLedger.of(Window(start - 3 * lookback, start), lookback, [])
+    feed = EventFeed(PrefectClient(PrefectCredentials(api_url=server.url).connection()), ["prefect.flow-run."])
+    tally = Tally()
+    retention = Retention(None, timedelta(days=7))
+    events = RecentEvents(feed, FLOW_RUN, lookback, timedelta(days=1), lambda: retention, tally)
+    ceiling = start + timedelta(days=2)
+    plan = Plan(ceiling, start, start - lookback, rest=Window(ceiling, now()))
+    assert events.read(plan, {"events": quiet.state()})[0] == []
+    [gap] = tally.gaps
+    assert f"between {text(start - lookback)} and {text(ceiling)}" in gap

@@ -188,6 +188,30 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
     assert late.values(names) == [["Pending", "Running", "Cancelled", "Completed"]]
 
 
+def test_task_run_of_a_cancelled_flow_run_that_a_late_sync_reads_in_a_later_part(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+) -> None:
+    copy.settings["chunk_rows"] = 2
+    copy.sync()
+    for _ in range(8):
+        api.complete_flow_run(api.flow_run(None))
+    # flow runs are behind, as when only their sync failed
+    copy.sync(resources=("task_runs", "task_run_states"))
+    go_on = tmp_path / "go on"
+    with playing(server, "waiting", str(go_on)) as process:
+        flow_run = told(process)["flow_run"]
+        [task_run] = task_runs_of(api, flow_run)
+        api.wait("task_runs", task_run, "Running")
+        api.set_flow_run(flow_run, "CANCELLED")
+        api.set_task_run(task_run, "CANCELLED", force=True)
+        go_on.touch()
+        process.wait()
+    api.wait("task_runs", task_run, "Completed")
+    copy.sync_and_compare()
+    names = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states"
+    assert copy.values(names) == [["Pending", "Running", "Cancelled", "Completed"]]
+
+
 def test_histories_of_a_few_task_runs_among_many_are_not_looked_for_in_the_events_of_all(
     copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

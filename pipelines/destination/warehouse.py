@@ -53,14 +53,15 @@ class Warehouse:
         )
         return {id_: (as_utc(updated), as_utc(entered) if entered else None) for id_, updated, entered in rows}
 
-    def due(self, table: str, since: datetime, open_window: Window) -> set[str]:
+    def due(self, table: str, ended: Window, open_window: Window) -> set[str]:
         """See `prefect_runs.known.Known`."""
         rows = self.of_workspace(
             f"SELECT id FROM {{{table}}} AS run "
-            "WHERE (end_time >= %s OR end_time IS NULL AND expected_start_time >= %s "
+            "WHERE (end_time >= %s AND end_time < %s OR end_time IS NULL AND expected_start_time >= %s "
             "AND (expected_start_time < %s OR state_type <> 'SCHEDULED')) "
             f"AND {self.live(table)}",
-            since,
+            ended.start,
+            ended.end,
             open_window.start,
             open_window.end,
         )

@@ -329,7 +329,8 @@ class ChangeCapture:
         """Runs that the reads would have brought, were they as the warehouse has them, and that none brought."""
         assert plan.since is not None
         if self.known:
-            due = self.known.due(self.reader.kind.name, plan.since, self._open_window(plan.now))
+            ended = Window(plan.since, plan.ceiling if plan.rest else FAR_FUTURE)
+            due = self.known.due(self.reader.kind.name, ended, self._open_window(plan.now))
             yield from self._read_back(news.not_seen(due), outcome, news)
 
     def _read_back(self, ids: Iterable[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:

@@ -113,9 +113,11 @@ class EventFeed:
             yield self._events(reply)
 
     def _begun(self, window: Window) -> dict[str, Any]:
-        if self._first_page and self._first_page[0] == window:
-            page, self._first_page = self._first_page[1], None
-            return page
+        # read once: another thread may count another window meanwhile
+        held = self._first_page
+        if held and held[0] == window:
+            self._first_page = None
+            return held[1]
         return self._page(window)
 
     def _page(self, window: Window) -> dict[str, Any]:

@@ -36,10 +36,10 @@ class Known(Protocol):
         """Run id → version, of the live runs of `table` that changed or ended at `since` or later, or are open."""
         ...
 
-    def due(self, table: str, since: datetime, open_window: Window) -> set[str]:
+    def due(self, table: str, ended: Window, open_window: Window) -> set[str]:
         """Live runs that the reads of a sync bring if they are as the warehouse has them.
 
-        That is: those that ended at `since` or later, and those without an end that are expected in `open_window`.
+        That is: those that ended in `ended`, and those without an end that are expected in `open_window`.
         Also those expected after it that do not wait for their time, if any: no read brings them, and they are read
         by id.
         """

@@ -58,15 +58,16 @@ class RecentEvents:
         saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
         whole = recent(plan.since, plan.now, self._lookback)
         begin, end = whole.start, plan.ceiling if plan.rest else whole.end
+        if plan.now - plan.since > self._surely_kept:
+            self._tell_lost(plan)
         if saved and saved.covers(begin) and plan.ceiling - begin < LONGEST_QUERY:
-            if self._feed.total(Window(begin, end)) == saved.count(begin):
+            # what was read ahead of the clock is counted here, and may lie behind the end of a part
+            if not plan.rest and self._feed.total(Window(begin, end)) == saved.count(begin):
                 return [], EventLedger(Window(begin, plan.ceiling), saved.slice, saved.since(begin).counts)
             settled = max(saved.settled, begin)
             if self._feed.total(Window(begin, settled)) == saved.count(begin, settled):
                 events, newer = self._events_in(Window(settled, end), plan.ceiling)
                 return events, saved.extended(newer, begin)
-        if plan.now - plan.since > self._surely_kept:
-            self._tell_lost(plan)
         return self._events_in(Window(begin, end), plan.ceiling)
 
     def _tell_lost(self, plan: Plan) -> None:

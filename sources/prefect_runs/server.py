@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from .access import Access
-from .change_capture import ChangeCapture
+from .change_capture import ChangeCapture, Outcome
 from .clock import text
 from .dimensions import DIMENSIONS
 from .event_buffer import EventBuffer
@@ -151,13 +151,25 @@ class Server:
     def _cancelled(self, flow_run_ids: Collection[str]) -> set[str]:
         """Those of the flow runs that were cancelled at some time, as far as is known."""
         before = self.known.were_in("flow_run_states", flow_run_ids, CANCELLED) if self.known else set()
-        return before | self._cancelled_just_now.intersection(flow_run_ids)
+        return before | self._cancelled_just_now.intersection(flow_run_ids) | self._still_to_come(set(flow_run_ids))
 
     @cached_property
     def _cancelled_just_now(self) -> set[str]:
-        outcomes = list(self._captures[FLOW_RUN.name].outcomes) if FLOW_RUN.name in self._captures else []
-        are = {run.id for outcome in outcomes for run in outcome.runs if run.state_type in CANCELLED}
-        return are | {event.run_id for outcome in outcomes for event in outcome.events if event.type in CANCELLED}
+        are = {run.id for outcome in self._flow_outcomes for run in outcome.runs if run.state_type in CANCELLED}
+        told = (event for outcome in self._flow_outcomes for event in outcome.events)
+        return are | {event.run_id for event in told if event.type in CANCELLED}
+
+    def _still_to_come(self, flow_run_ids: set[str]) -> set[str]:
+        """Those of which a late sync has read nothing yet: its later parts may tell that they were cancelled."""
+        if not self._late.leaves(self.ceiling):
+            return set()
+        read = {run.id for outcome in self._flow_outcomes for run in outcome.runs}
+        unread = flow_run_ids - read
+        return unread - self.known.present(FLOW_RUN.name, unread) if self.known else unread
+
+    @property
+    def _flow_outcomes(self) -> list[Outcome]:
+        return list(self._captures[FLOW_RUN.name].outcomes) if FLOW_RUN.name in self._captures else []
 
     def _event_buffer(self, runs: str) -> EventBuffer:
         prefix = KINDS[runs].resource_prefix
