@@ -186,17 +186,20 @@ def test_a_new_rule_is_for_old_rows_after_what_its_page_says(
     gone = tell_more(api)
     assert copy.sync().whole
     assert TOLD_IN - tables_with(SECRET, copy) == set()
+    telling = f"SELECT id FROM prefect.flow_runs WHERE contains(state_message, '{SECRET}')"
+    assert gone in copy.values(telling)
     for name, value in variables(RULES).items():
         monkeypatch.setenv(name, value)
     api.call("DELETE", f"/flow_runs/{gone}")
     [warning] = copy.sync().warnings
     assert "privacy rules were changed" in warning
+    assert copy.values("SELECT id FROM prefect.tombstones WHERE resource = 'flow_runs'") == [gone]
     drifts = copy.verify(sweep=True).passes[0].drifts
     assert {"name", "parameters", "state_message", "tags"} <= {column for drift in drifts for column in drift.columns}
     assert copy.sync(full=True).warnings == []
     assert copy.verify(sweep=True).whole
     # all that is left is of the run that the server no longer has
-    assert copy.values(f"SELECT id FROM prefect.flow_runs WHERE contains(state_message, '{SECRET}')") == [gone]
+    assert copy.values(telling) == [gone]
     assert {place.partition(".")[0] for place in tables_with(SECRET, copy)} == {
         *("flow_runs", "flow_runs__tags", "flow_run_states")
     }
