@@ -6,7 +6,7 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -170,17 +170,7 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
     for one in (early, late):
         one.folder.mkdir(exist_ok=True)
         one.sync()
-    go_on = tmp_path / "go on"
-    with playing(server, "waiting", str(go_on)) as process:
-        flow_run = told(process)["flow_run"]
-        [task_run] = task_runs_of(api, flow_run)
-        api.wait("task_runs", task_run, "Running")
-        api.set_flow_run(flow_run, "CANCELLED")
-        api.set_task_run(task_run, "CANCELLED", force=True)
-        early.sync()
-        go_on.touch()
-        process.wait()
-    api.wait("task_runs", task_run, "Completed")
+    task_run = ends_though_cancelled(api, server, tmp_path / "go on", meanwhile=early.sync)
     assert [state["name"] for state in api.states("task_runs", task_run)].count("Cancelled") == 1
     for one in (early, late):
         one.sync_and_compare()
@@ -197,16 +187,7 @@ def test_task_run_of_a_cancelled_flow_run_that_a_late_sync_reads_in_a_later_part
         api.complete_flow_run(api.flow_run(None))
     # flow runs are behind, as when only their sync failed
     copy.sync(resources=("task_runs", "task_run_states"))
-    go_on = tmp_path / "go on"
-    with playing(server, "waiting", str(go_on)) as process:
-        flow_run = told(process)["flow_run"]
-        [task_run] = task_runs_of(api, flow_run)
-        api.wait("task_runs", task_run, "Running")
-        api.set_flow_run(flow_run, "CANCELLED")
-        api.set_task_run(task_run, "CANCELLED", force=True)
-        go_on.touch()
-        process.wait()
-    api.wait("task_runs", task_run, "Completed")
+    ends_though_cancelled(api, server, tmp_path / "go on")
     copy.sync_and_compare()
     names = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states"
     assert copy.values(names) == [["Pending", "Running", "Cancelled", "Completed"]]
@@ -249,6 +230,23 @@ def test_full_sync_takes_no_deleted_task_run_for_one_that_was_never_recorded(
     copy.sync(full=True)
     assert "events_only" not in copy.values(f"SELECT reason FROM prefect.tombstones WHERE id = '{task_run}'")
     api.close()
+
+
+def ends_though_cancelled(
+    api: PrefectApi, server: LocalServer, go_on: Path, meanwhile: Callable[[], object] = lambda: None
+) -> str:
+    """Id of a task run that goes on and completes after it and its flow run were cancelled; `meanwhile` it waits."""
+    with playing(server, "waiting", str(go_on)) as process:
+        flow_run = told(process)["flow_run"]
+        [task_run] = task_runs_of(api, flow_run)
+        api.wait("task_runs", task_run, "Running")
+        api.set_flow_run(flow_run, "CANCELLED")
+        api.set_task_run(task_run, "CANCELLED", force=True)
+        meanwhile()
+        go_on.touch()
+        process.wait()
+    api.wait("task_runs", task_run, "Completed")
+    return task_run
 
 
 def task_runs_of(api: PrefectApi, flow_run: str) -> list[str]:
