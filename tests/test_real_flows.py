@@ -30,6 +30,9 @@ SCRIPT = Path(__file__).with_name("real_flows.py")
 # real task runs are recorded seconds after the fact, so these copies have the lookback that users have
 USUAL_LOOKBACK = {"lookback_minutes": 10.0}
 
+# where there is one task run
+TASK_RUN_HISTORY = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states"
+
 
 @contextmanager
 def playing(server: LocalServer, name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -166,31 +169,39 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
     copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
 ) -> None:
     """No event tells of the server's own state, and the next event of the client follows the one before it."""
-    early, late = copy, Copy(api, tmp_path / "late", copy.since, copy.url, copy.settings)
-    for one in (early, late):
-        one.folder.mkdir(exist_ok=True)
-        one.sync()
+    early = copy
+    late, first = (Copy(api, tmp_path / name, copy.since, copy.url, copy.settings) for name in ("late", "first"))
+    for one in (late, first):
+        one.folder.mkdir()
+    early.sync()
+    late.sync()
     task_run = ends_though_cancelled(api, server, tmp_path / "go on", meanwhile=early.sync)
     assert [state["name"] for state in api.states("task_runs", task_run)].count("Cancelled") == 1
-    for one in (early, late):
+    # the flow run too goes on and completes
+    for one in (early, late, first):
         one.sync_and_compare()
-    names = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states"
-    assert late.values(names) == [["Pending", "Running", "Cancelled", "Completed"]]
+        assert one.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
 
 
-def test_task_run_of_a_cancelled_flow_run_that_a_late_sync_reads_in_a_later_part(
-    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+@pytest.mark.parametrize("flow_run_begins", ["before", "after"])
+def test_task_run_of_a_flow_run_whose_cancellation_a_later_part_reads(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path, flow_run_begins: str
 ) -> None:
+    def others_end() -> None:
+        for _ in range(8):
+            api.complete_flow_run(api.flow_run(None))
+        # flow runs are behind, as when only their sync failed
+        copy.sync(resources=("task_runs", "task_run_states"))
+
     copy.settings["chunk_rows"] = 2
     copy.sync()
-    for _ in range(8):
-        api.complete_flow_run(api.flow_run(None))
-    # flow runs are behind, as when only their sync failed
-    copy.sync(resources=("task_runs", "task_run_states"))
-    ends_though_cancelled(api, server, tmp_path / "go on")
+    if flow_run_begins == "after":
+        others_end()
+        ends_though_cancelled(api, server, tmp_path / "go on")
+    else:
+        ends_though_cancelled(api, server, tmp_path / "go on", before=others_end)
     copy.sync_and_compare()
-    names = "SELECT list(name ORDER BY sequence) FROM prefect.task_run_states"
-    assert copy.values(names) == [["Pending", "Running", "Cancelled", "Completed"]]
+    assert copy.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
 
 
 def test_histories_of_a_few_task_runs_among_many_are_not_looked_for_in_the_events_of_all(
@@ -232,14 +243,26 @@ def test_full_sync_takes_no_deleted_task_run_for_one_that_was_never_recorded(
     api.close()
 
 
+def nothing() -> None:
+    """What happens where nothing is said."""
+
+
 def ends_though_cancelled(
-    api: PrefectApi, server: LocalServer, go_on: Path, meanwhile: Callable[[], object] = lambda: None
+    api: PrefectApi,
+    server: LocalServer,
+    go_on: Path,
+    before: Callable[[], object] = nothing,
+    meanwhile: Callable[[], object] = nothing,
 ) -> str:
-    """Id of a task run that goes on and completes after it and its flow run were cancelled; `meanwhile` it waits."""
+    """Id of a task run that goes on and completes after it and its flow run were cancelled.
+
+    `before` that and `meanwhile`, afterwards, it waits.
+    """
     with playing(server, "waiting", str(go_on)) as process:
         flow_run = told(process)["flow_run"]
         [task_run] = task_runs_of(api, flow_run)
         api.wait("task_runs", task_run, "Running")
+        before()
         api.set_flow_run(flow_run, "CANCELLED")
         api.set_task_run(task_run, "CANCELLED", force=True)
         meanwhile()

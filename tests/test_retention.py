@@ -120,8 +120,8 @@ def test_real_server_says_how_long_it_keeps_events(server: LocalServer) -> None:
     assert client.requests_sent == 1
 
 
-def set_back(copy: Copy, span: timedelta) -> None:
-    """Make the last sync one of long ago."""
+def set_back(copy: Copy, span: timedelta, apart: timedelta = timedelta(0)) -> None:
+    """Make the last sync one of long ago; each resource's so much `apart` from the next one's."""
     with Target(copy.sync_options()) as target:
         target.restore()
         with target.pipeline.managed_state(extract_state=True) as state:
@@ -129,6 +129,7 @@ def set_back(copy: Copy, span: timedelta) -> None:
                 cursor = resource.get("incremental", {}).get("updated", {})
                 if "last_value" in cursor:
                     cursor["last_value"] = as_utc(cursor["last_value"]) - span
+                    span += apart
         target.pipeline.normalize()
         target.pipeline.load()
 

@@ -109,9 +109,11 @@ def prefect_runs(
         shape = StateShape(TABLES[name], run_column, server.workspace, rules)
 
         def rows() -> Pages:
-            # the runs that changed are then known, and not asked for a second time; so are the flow runs of task runs
-            yield from server.others_read("flow_runs", run_kind)
+            # the runs that changed are then known, and not asked for a second time; histories of flow runs tell which
+            # of those of task runs to doubt
+            first = ("flow_runs",) if run_kind == "flow_runs" else ("task_runs", "flow_run_states")
             with server.reading(name):
+                yield from server.others_read(*first)
                 for page in server.history(run_kind).changed_states(progress(name)):
                     yield server.loaded(name, [shape(state, run_id) for run_id, state in page])
 

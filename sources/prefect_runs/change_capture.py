@@ -34,6 +34,7 @@ from .tally import Tally
 from .windows import Window
 
 KNOWN_STATE_TYPES = {*STATE_TYPES, None}
+CANCELLED = ("CANCELLED", "CANCELLING")
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
 # how the gap of a load ends that leaves the rest to the next
@@ -63,7 +64,7 @@ class Outcome:
     """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
 
     `in_windows`: the runs are all those of windows of expected start, not those that changed. `first_load`: and the
-    windows are those of a first load.
+    windows are those of a first load. `cancelled`: flow runs that were cancelled in the time of the events.
     """
 
     runs: list[RunRef] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Outcome:
     first_load: bool = False
     gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)
     remembered: State = field(default_factory=dict)
 
 
@@ -145,7 +147,7 @@ class ChangeCapture:
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
                 yield Outcome(runs, [], outcome.in_windows, outcome.first_load)
-            yield Outcome(outcome.runs, outcome.events, outcome.in_windows, outcome.first_load)
+            yield outcome
         else:
             yield outcome
         self._finish(plan, outcome, cursor, state)
@@ -288,6 +290,8 @@ class ChangeCapture:
             )
             return
         outcome.events = [event for event in events if event.kind == self.reader.kind.resource_prefix]
+        of_flow_runs = [event for event in events if event.kind == FLOW_RUN.resource_prefix]
+        outcome.cancelled = {event.run_id for event in of_flow_runs if event.type in CANCELLED}
         latest: dict[str, datetime] = {}
         for event in outcome.events:
             latest[event.run_id] = max(event.occurred, latest.get(event.run_id, event.occurred))
@@ -310,8 +314,8 @@ class ChangeCapture:
         outcome.events = [event for event in outcome.events if event.run_id not in late]
         if self.known and self.reader.kind is TASK_RUN:
             # the server gives a subflow's new end to the task run that stands for it, and no event tells of that
-            subflows = {event.run_id for event in events if event.kind == FLOW_RUN.resource_prefix}
-            yield from self._read_back(news.not_seen(self.known.parents(subflows)), outcome, news)
+            parents = self.known.parents({event.run_id for event in of_flow_runs})
+            yield from self._read_back(news.not_seen(parents), outcome, news)
         outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
 
     def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:
@@ -365,13 +369,7 @@ class ChangeCapture:
             self._tally.warn(warning)
         lost = retention.lost(plan.since, plan.now)
         if lost:
-            days, lost = (plan.now - lost.end).days, Window(lost.start, min(lost.end, plan.ceiling))
-            before = self._tally.lost or lost
-            self._tally.lost = Window(min(before.start, lost.start), max(before.end, lost.end))
-            self._tally.gap(
-                f"runs that ended between {text(lost.start)} and {text(lost.end)} may be lost: the server keeps them "
-                f"{days} days; what it still has was read"
-            )
+            self._tally.lose(Window(lost.start, min(lost.end, plan.ceiling)), plan.now - lost.end)
 
     def _open_window(self, ceiling: datetime) -> Window:
         return Window(ceiling - timedelta(days=self._settings.in_flight_days), ceiling + self._settings.horizon)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from .access import Access
-from .change_capture import ChangeCapture, Outcome
+from .cancellations import Cancellations
+from .change_capture import ChangeCapture
 from .clock import text
 from .dimensions import DIMENSIONS
 from .event_buffer import EventBuffer
@@ -46,7 +47,6 @@ EVENTS_ONLY = "events_only"
 # the reason of what the server's own list no longer has
 DELETED: Reason = "deleted"
 # the server takes the task runs of such flow runs out of their states by itself
-CANCELLED = ("CANCELLED", "CANCELLING")
 # small tables that are read whole, so that what is gone is noticed
 WHOLE = (*DIMENSIONS, *INVENTORY)
 
@@ -79,6 +79,7 @@ class Server:
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
+        self._cancellations = Cancellations(known, partial(self._events_of, FLOW_RUN), lambda: self._events_kept)
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
         self._read: set[str] = set()
@@ -129,11 +130,13 @@ class Server:
         if self.known is None:
             return None
 
-        def feed(run_ids: Collection[str]) -> EventFeed:
-            prefix = TASK_RUN.resource_prefix
-            return EventFeed(self.client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in run_ids])
+        reader = self._reader(TASK_RUN.name)
+        return LostTaskRuns(reader, partial(self._events_of, TASK_RUN), self.known, lambda: self._events_kept)
 
-        return LostTaskRuns(self._reader(TASK_RUN.name), feed, self.known, lambda: self._events_kept)
+    def _events_of(self, kind: RunKind, run_ids: Collection[str] = ()) -> EventFeed:
+        """The events of all runs of a kind, or of some."""
+        prefix = kind.resource_prefix
+        return EventFeed(self.client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in run_ids])
 
     @property
     def _events_kept(self) -> Window:
@@ -146,34 +149,10 @@ class Server:
 
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
-        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self._cancelled, self.tally)
-
-    def _cancelled(self, flow_run_ids: Collection[str]) -> set[str]:
-        """Those of the flow runs that were cancelled at some time, as far as is known."""
-        before = self.known.were_in("flow_run_states", flow_run_ids, CANCELLED) if self.known else set()
-        return before | self._cancelled_just_now.intersection(flow_run_ids) | self._still_to_come(set(flow_run_ids))
-
-    @cached_property
-    def _cancelled_just_now(self) -> set[str]:
-        are = {run.id for outcome in self._flow_outcomes for run in outcome.runs if run.state_type in CANCELLED}
-        told = (event for outcome in self._flow_outcomes for event in outcome.events)
-        return are | {event.run_id for event in told if event.type in CANCELLED}
-
-    def _still_to_come(self, flow_run_ids: set[str]) -> set[str]:
-        """Those of which a late sync has read nothing yet: its later parts may tell that they were cancelled."""
-        if not self._late.leaves(self.ceiling):
-            return set()
-        read = {run.id for outcome in self._flow_outcomes for run in outcome.runs}
-        unread = flow_run_ids - read
-        return unread - self.known.present(FLOW_RUN.name, unread) if self.known else unread
-
-    @property
-    def _flow_outcomes(self) -> list[Outcome]:
-        return list(self._captures[FLOW_RUN.name].outcomes) if FLOW_RUN.name in self._captures else []
+        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self._cancellations, self.tally)
 
     def _event_buffer(self, runs: str) -> EventBuffer:
-        prefix = KINDS[runs].resource_prefix
-        return EventBuffer(EventFeed(self.client, [f"{prefix}."]), self._events_kept, self.client.connections)
+        return EventBuffer(self._events_of(KINDS[runs]), self._events_kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""

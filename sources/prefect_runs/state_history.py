@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from .chains import Chains, Place, StateEvent
+from .cancellations import Cancellations
+from .chains import Chain, Chains, Place, StateEvent
 from .change_capture import ChangeCapture, Outcome, RunRef
 from .clock import MICROSECOND, parse, text
 from .event_buffer import EventBuffer
@@ -44,7 +45,7 @@ class StateHistory:
     Args:
         capture: reads the runs.
         buffer: makes what gives the events around a window.
-        cancelled: tells which of some flow runs were cancelled.
+        cancellations: tells which of the flow runs of task runs were cancelled.
         tally: counts what is read.
     """
 
@@ -52,11 +53,11 @@ class StateHistory:
         self,
         capture: ChangeCapture,
         buffer: Callable[[], EventBuffer],
-        cancelled: Callable[[Collection[str]], set[str]],
+        cancellations: Cancellations,
         tally: Tally,
     ) -> None:
         self._capture = capture
-        self._cancelled = cancelled
+        self._cancellations = cancellations
         self._make_buffer = buffer
         self._buffer: EventBuffer | None = None
         self._seen: set[str] = set()
@@ -141,16 +142,14 @@ class StateHistory:
         # only a chain that begins in the warehouse goes on from a number
         last = self._last_numbers({event.run_id for event in of_runs}) if places else {}
         chains = Chains(of_runs, places, last)
-        # the server cancels the task runs of a cancelled flow run itself, and no event tells of that
-        doubtful = self._cancelled({run.flow_run_id for run in runs if run.flow_run_id})
-        told = []
+        told: list[tuple[RunRef, Chain]] = []
         for run in runs:
-            if not run.state_id or run.flow_run_id in doubtful:
-                continue
-            chain = chains.find(run.id, run.state_id, run.state, run.born_with)
+            chain = chains.find(run.id, run.state_id, run.state, run.born_with) if run.state_id else None
             if chain and asked[run.id] <= chain.ids:
-                told.append((run.id, chain.states))
-        return told
+                told.append((run, chain))
+        # the states that the server gives to their task runs are in no event
+        doubtful = self._cancellations.among({run.flow_run_id for run, _ in told if run.flow_run_id}, part)
+        return [(run.id, chain.states) for run, chain in told if run.flow_run_id not in doubtful]
 
     def _look_for_lost(self, events: Iterable[StateEvent], before: datetime) -> None:
         """Look up the runs that events of before a time name, and that no window up to that time brought."""
@@ -178,8 +177,13 @@ class StateHistory:
 
     def _handed_on(self, histories: list[tuple[str, list[Row]]]) -> Iterator[list[RunState]]:
         for states in batches(((run_id, row) for run_id, rows in histories for row in rows), BATCH):
-            self._tally.read(self._table, len(states))
+            self._count(states)
             yield states
+
+    def _count(self, states: list[RunState]) -> None:
+        self._tally.read(self._table, len(states))
+        if self._capture.reader.kind is FLOW_RUN:
+            self._cancellations.note(states)
 
     def _histories(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
         return read_ahead((self._history_call(run_id) for run_id in sorted(run_ids)), self._client.connections)
@@ -197,7 +201,7 @@ class StateHistory:
     def _missing(self, histories: list[tuple[str, list[Row]]]) -> Iterator[list[RunState]]:
         """The states that the warehouse lacks, or has with another number."""
         for states in batches(((run_id, row) for run_id, rows in histories for row in rows), BATCH):
-            self._tally.read(self._table, len(states))
+            self._count(states)
             places = self._places(row["id"] for _, row in states)
             missing = [(run_id, row) for run_id, row in states if not _is_at(places.get(row["id"]), row)]
             if missing:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from .clock import text
 from .windows import Window
 
 
@@ -14,10 +15,11 @@ class Tally:
     def __init__(self) -> None:
         self.rows_read: Counter[str] = Counter()
         self.rows_loaded: Counter[str] = Counter()
-        self.gaps: list[str] = []
+        self._gaps: list[str] = []
         self.warnings: list[str] = []
         self.lost: Window | None = None
         """Span whose runs the server may have removed before they were read; None unless a sync came too late."""
+        self._runs_kept: timedelta | None = None
         self.since: datetime | None = None
         """The earliest time since which changes were read; None for a first load."""
 
@@ -34,10 +36,27 @@ class Tally:
         if since is not None:
             self.since = min(since, self.since or since)
 
+    def lose(self, span: Window, kept: timedelta) -> None:
+        """Note that runs which ended in `span` may be gone, for the server keeps them no longer than `kept`."""
+        before = self.lost or span
+        self.lost = Window(min(before.start, span.start), max(before.end, span.end))
+        self._runs_kept = kept
+
     def gap(self, what: str) -> None:
         """Note that something is known to be missing."""
-        if what not in self.gaps:
-            self.gaps.append(what)
+        if what not in self._gaps:
+            self._gaps.append(what)
+
+    @property
+    def gaps(self) -> list[str]:
+        """What is known to be missing."""
+        if self.lost is None or self._runs_kept is None:
+            return list(self._gaps)
+        lost = (
+            f"runs that ended between {text(self.lost.start)} and {text(self.lost.end)} may be lost: the server keeps "
+            f"them {self._runs_kept.days} days; what it still has was read"
+        )
+        return [lost, *self._gaps]
 
     def warn(self, what: str) -> None:
         """Note something that is not missing yet, and will be."""
