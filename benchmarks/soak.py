@@ -70,7 +70,8 @@ QUIET_SECONDS = 15.0
 class SoakOptions:
     """What to do: for how long at least, and for how many `syncs`, which on a busy machine take longer.
 
-    `lookback_seconds` is short, so that most runs grow older than it.
+    `lookback_seconds` is short, so that most runs grow older than it. After a pause of `pause_seconds`, one in eight, a
+    sync comes late and goes in parts.
     """
 
     minutes: float = 15.0
@@ -78,6 +79,7 @@ class SoakOptions:
     version: str = DEFAULT_VERSION
     database: Database = "sqlite"
     lookback_seconds: float = 20.0
+    pause_seconds: float = 60.0
     syncs: int = 10
 
 
@@ -93,6 +95,7 @@ class SoakReport:
     flows_killed: int = 0
     syncs: Counter[str] = field(default_factory=Counter)
     holds: int = 0
+    parts: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     left: list[Left] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
@@ -133,7 +136,8 @@ class SoakReport:
         return [
             f"{changes:,} changes ({self.refused:,} more were refused): {_listed(self.changes)}",
             f"{self.flows:,} flows run to their end, {self.flows_killed} times their process was killed",
-            f"{syncs:,} syncs: {_listed(self.syncs)}; {self.holds} times a reader held the file",
+            f"{syncs:,} syncs: {_listed(self.syncs)}; {self.holds} times a reader held the file; "
+            f"{self.parts} loads left the rest of a pause to the next",
             f"{faults:,} faults: {_listed(self.faults)}",
             f"left by the last sync: {_listed(self.left_by_kind) or 'nothing'}",
             *(str(left) for left in self.findings),
@@ -179,7 +183,7 @@ class _Soak:
         changes, syncs, self._flows = (random.Random(seeds.getrandbits(32)) for _ in range(3))
         self.api = LoggedApi(server.url)
         self.changes = Changes(self.api, changes, folder / "changes.jsonl")
-        self.syncs = Syncs(proxy, syncs, folder, options.lookback_seconds)
+        self.syncs = Syncs(proxy, syncs, folder, options.lookback_seconds, options.pause_seconds)
         self._flow_errors: list[Exception] = []
 
     def run(self) -> SoakReport:
@@ -285,6 +289,9 @@ class _Soak:
         self.report.problems += unsound(warehouse)
         self.report.rows = {table: len(rows) for table, rows in server.items()}
         self.report.problems += self._tombstones(server, database, ahead)
+        with warehouse.reading() as connection:
+            of_parts = "SELECT count(*) AS n FROM prefect.syncs WHERE gaps::TEXT LIKE '%of a long pause%'"
+            self.report.parts = select(connection, of_parts)[0]["n"]
         if _fingerprint(self.api) != fingerprint:
             self.report.problems.append("the server changed while it was compared")
 

@@ -120,9 +120,17 @@ class Syncs:
         generator: makes every choice.
         folder: for the warehouse, dlt's files and the log.
         lookback_seconds: the syncs' setting.
+        pause_seconds: for how long, now and then, there is no sync.
     """
 
-    def __init__(self, proxy: FaultProxy, generator: random.Random, folder: Path, lookback_seconds: float) -> None:
+    def __init__(
+        self,
+        proxy: FaultProxy,
+        generator: random.Random,
+        folder: Path,
+        lookback_seconds: float,
+        pause_seconds: float,
+    ) -> None:
         self.proxy = proxy
         self.database = folder / "soak.duckdb"
         self.made: list[SyncRun] = []
@@ -135,13 +143,14 @@ class Syncs:
         self._weathers = Deck(generator, [*("calm",) * 3, *("gusty",) * 3, *("stormy",) * 2, "outage", "login"])
         self._treatments = Deck(generator, [*("",) * 5, *("SIGKILL",) * 2, "SIGTERM"])
         self._held = Deck(generator, [*(False,) * 5, True])
+        self._pauses = Deck(generator, [*(0.0,) * 7, pause_seconds])
         self.environment = {
             **os.environ,
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__REQUEST_TIMEOUT": str(REQUEST_TIMEOUT),
             "RUNTIME__REQUEST_BACKOFF_FACTOR": "0.2",
             "SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES": str(lookback_seconds / 60),
-            # several chunks in the first load, each of which may be killed
+            # several chunks in the first load and parts in a late sync, each of which may be killed
             "SOURCES__PREFECT_RUNS__SETTINGS__CHUNK_ROWS": "50",
         }
 
@@ -158,7 +167,7 @@ class Syncs:
     def until(self, stop: threading.Event) -> None:
         """Sync every few seconds until told to stop; what goes wrong is put into `errors`."""
         try:
-            while not stop.wait(self._random.uniform(0.5, 4)):
+            while not stop.wait(self._pauses.next() + self._random.uniform(0.5, 4)):
                 self._change_weather()
                 self.disturbed()
         except Exception as error:  # noqa: BLE001 - raised by whoever joins the thread
