@@ -78,6 +78,7 @@ class Sync:
             rows, loaded = self._load_all(access)
         report = self._report(before, rows, loaded, time.monotonic() - started)
         if self.options.publish:
+            self.target.warehouse.opened.close()
             publish(Path(self.options.where), Path(self.options.publish))
         return report
 

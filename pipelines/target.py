@@ -92,6 +92,7 @@ class Target:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.warehouse.opened.close()
         self._lock.release()
 
     def restore(self) -> None:
@@ -107,9 +108,13 @@ class Target:
 
     def ask_destination(self) -> None:
         """Make the pipeline's state and schema those of the destination."""
-        patiently(self.pipeline.sync_destination)
+        patiently(self._sync_destination)
         if not self.pipeline.default_schema_name:
             patiently(self._share_schema)
+
+    def _sync_destination(self) -> None:
+        with self.warehouse.opened.client():
+            self.pipeline.sync_destination()
 
     def _share_schema(self) -> None:
         """Take the schema that other workspaces made the dataset with: this one has not loaded anything into it yet."""
@@ -142,7 +147,7 @@ class Target:
         """
         settings = self.settings.copy()
         settings.chunk_rows = settings.chunk_rows or CHUNK_ROWS
-        known = self.warehouse if trusting else Untrusted(self.pipeline, self.workspace)
+        known = self.warehouse if trusting else Untrusted(self.warehouse)
         source = prefect_runs(
             self.credentials, self.workspace, self.filters, settings, known, selections, access, self.privacy
         )
@@ -243,7 +248,7 @@ class Target:
 
     def _load(self) -> Any:
         # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
-        with self.pipeline.sql_client():
+        with self.warehouse.opened.client():
             return self.pipeline.load()
 
 

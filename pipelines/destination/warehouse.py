@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,10 +20,14 @@ from prefect_runs.tables import ALL_TABLES, LINKS, TABLES
 from prefect_runs.windows import Window
 
 from .failures import patiently
+from .opened import Opened
 
 Answer = list[tuple[Any, ...]]
 Question = tuple[str, tuple[Any, ...]]
 """SQL, in which `{table}` stands for a table of the dataset, and its parameters."""
+
+# destinations that stay open for a moment: opening one takes longer than most questions
+LINGER = ("duckdb", "ducklake")
 
 # ids in one statement: databases take no more than some thousands
 IDS_ASKED = 1_000
@@ -38,7 +42,7 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
-        self._made: SqlClientBase[Any] | None = None
+        self.opened = Opened(self._client, pipeline.destination.destination_name in LINGER)
         self._is_without_tombstones: bool | None = None
         self._is_alone: bool | None = None
         self._columns: dict[str, set[str]] | None = None
@@ -170,12 +174,13 @@ class Warehouse:
         """Rows of the workspace in each table that exists."""
         own = (self._workspace,)
         answers = self._answers((f"SELECT count(*) FROM {{{table}}} WHERE workspace = %s", own) for table in TABLES)
-        # read to their end, which closes the database; before the first load there are none
-        return {table: int(rows[0][0]) for table, rows in zip(TABLES, list(answers), strict=False) if rows}
+        # before the first load there are none
+        return {table: int(rows[0][0]) for table, rows in zip(TABLES, answers, strict=False) if rows}
 
     def rows(self, sql: str, *parameters: Any) -> Answer:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""
-        return patiently(lambda: next(self._answers([(sql, parameters)]), []))
+        answers = patiently(lambda: self._answers([(sql, parameters)]))
+        return answers[0] if answers else []
 
     def live(self, table: str, run: str = "run") -> str:
         """The condition that a row, called `run` in the query, has no tombstone."""
@@ -193,9 +198,9 @@ class Warehouse:
     def _columns_of_all(self) -> dict[str, set[str]]:
         # asked for at once, for opening a database takes longer than many such questions
         columns: dict[str, set[str]] = {}
-        if self._client is None:
-            return columns
-        with self._client as client:
+        with self.opened.client() as client:
+            if client is None:
+                return columns
             for table in ALL_TABLES:
                 sql = f"SELECT * FROM {client.make_qualified_table_name(table)} WHERE 1 = 0"
                 with contextlib.suppress(DatabaseUndefinedRelation), client.execute_query(sql) as cursor:
@@ -203,16 +208,12 @@ class Warehouse:
                     columns[table] = {column.lower() for column in _columns(cursor)}
         return columns
 
-    @property
     def _client(self) -> SqlClientBase[Any] | None:
-        """A client, which takes as long to make as to ask; None before the first load."""
-        if self._made is None and self._pipeline.default_schema_name:
-            self._made = self._pipeline.sql_client()
-        return self._made
+        """A client; None before the first load, when there is no schema, and so no dataset to ask."""
+        return self._pipeline.sql_client() if self._pipeline.default_schema_name else None
 
     def loaded(self) -> None:
         """Take note that something was loaded: there may be tables and columns that were not there before."""
-        self._made = None
         self._is_without_tombstones = None
         self._is_alone = None
         self._columns = None
@@ -237,20 +238,20 @@ class Warehouse:
             )
         ]
 
-    def _answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """The answers, none where a table does not exist."""
-        # before the first load there is no schema, and so no dataset to ask. It is opened for each question, for a
-        # DuckDB file that is held open keeps everybody else out
-        if self._client is None:
-            return
-        with self._client as client:
+    def _answers(self, questions: Iterable[Question]) -> list[Answer]:
+        """The answers; empty where a table does not exist, none before the first load."""
+        answers: list[Answer] = []
+        with self.opened.client() as client:
+            if client is None:
+                return answers
             names = {table: client.make_qualified_table_name(table) for table in ALL_TABLES}
             for sql, parameters in questions:
                 try:
                     with client.execute_query(sql.format(**names), *map(as_stored(client), parameters)) as cursor:
-                        yield [tuple(row) for row in cursor.fetchall()]
+                        answers.append([tuple(row) for row in cursor.fetchall()])
                 except DatabaseUndefinedRelation:
-                    yield []
+                    answers.append([])
+        return answers
 
 
 def _run_column(states: str) -> str:
@@ -287,6 +288,10 @@ def as_stored(client: SqlClientBase[Any]) -> Callable[[Any], Any]:
 
 class Untrusted(Warehouse):
     """The same warehouse for a sync that takes nothing for granted: rows and states are all loaded again."""
+
+    def __init__(self, trusted: Warehouse) -> None:
+        super().__init__(trusted._pipeline, trusted._workspace)
+        self.opened = trusted.opened
 
     def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
         """Nothing."""

@@ -1,0 +1,92 @@
+"""A destination that is asked often: it stays open for a moment after each question, for opening takes longer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dlt.destinations.sql_client import SqlClientBase
+
+MOMENT_SECONDS = 0.1
+# a DuckDB file that is held open keeps everybody else out: one that is asked for longer is opened for each question
+AT_MOST_SECONDS = 2.0
+
+
+class Opened:
+    """Opens a destination for questions.
+
+    Args:
+        make: gives a client, which takes as long to make as to ask; None where there is nothing to be asked yet.
+        lingers: whether it may stay open for a moment, and be closed by another thread then.
+    """
+
+    def __init__(self, make: Callable[[], SqlClientBase[Any] | None], lingers: bool) -> None:
+        self._make = make
+        self._lingers = lingers
+        self._lock = threading.RLock()
+        self._client: SqlClientBase[Any] | None = None
+        self._users = 0
+        self._closing: threading.Timer | None = None
+        self._is_open = False
+        self._until = time.monotonic() + AT_MOST_SECONDS
+
+    @contextmanager
+    def client(self) -> Iterator[SqlClientBase[Any] | None]:
+        """The client, open for the length of the block; it may be used in a block in it."""
+        with self._lock:
+            self._client = self._client or self._make()
+            if self._client is None:
+                yield None
+                return
+            self._open(self._client)
+            self._users += 1
+            try:
+                yield self._client
+            except BaseException:
+                self._users -= 1
+                if not self._users:
+                    self.close()
+                raise
+            self._users -= 1
+            if not self._users:
+                self._close_soon()
+
+    def close(self) -> None:
+        """Let others have it; the next question opens it again, and may keep it open for a moment."""
+        with self._lock:
+            self._close()
+            self._until = time.monotonic() + AT_MOST_SECONDS
+
+    def _open(self, client: SqlClientBase[Any]) -> None:
+        if self._closing:
+            self._closing.cancel()
+            self._closing = None
+        if not self._is_open:
+            client.open_connection()
+            self._is_open = True
+
+    def _close_soon(self) -> None:
+        if not self._lingers or time.monotonic() > self._until:
+            self._close()
+            return
+        closing = threading.Timer(MOMENT_SECONDS, lambda: self._close_for(closing))
+        closing.daemon = True
+        self._closing = closing
+        closing.start()
+
+    def _close_for(self, closing: threading.Timer) -> None:
+        with self._lock:
+            # it may have been opened again while this waited for the lock
+            if self._closing is closing:
+                self._close()
+
+    def _close(self) -> None:
+        if self._closing:
+            self._closing.cancel()
+            self._closing = None
+        if self._is_open and self._client:
+            self._is_open = False
+            self._client.close_connection()

@@ -1,0 +1,94 @@
+"""The DuckDB file stays open for a moment between questions, and is anybody's soon after."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import Copy
+from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from prefect_api import PrefectApi
+from warehouses import CHOSEN
+
+import prefect_runs_pipelines.destination.opened as opened
+from prefect_runs_pipelines.target import Target
+
+pytestmark = pytest.mark.skipif(CHOSEN != "duckdb", reason="a DuckDB file keeps others out while it is open")
+
+OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1]).close()"
+
+
+@pytest.fixture
+def opens(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The times that dlt's client opened the file."""
+    made: list[object] = []
+    open_connection = DuckDbSqlClient.open_connection
+
+    def noted(self: DuckDbSqlClient) -> object:
+        made.append(self)
+        return open_connection(self)
+
+    monkeypatch.setattr(DuckDbSqlClient, "open_connection", noted)
+    return made
+
+
+def somebody_else_opens(file: str) -> bool:
+    """Whether another process can, as soon as it tries."""
+    return subprocess.run([sys.executable, "-c", OPEN, file], capture_output=True).returncode == 0
+
+
+def synced(copy: Copy, api: PrefectApi) -> Copy:
+    """A copy with a run."""
+    api.complete_flow_run(api.flow_run(None))
+    copy.sync()
+    return copy
+
+
+def test_opened_once_for_questions_that_follow_each_other(copy: Copy, api: PrefectApi, opens: list[object]) -> None:
+    with Target(synced(copy, api).sync_options()) as target:
+        target.ask_destination()
+        opens.clear()
+        for _ in range(3):
+            assert target.warehouse.counts()["flow_runs"] == 1
+            assert target.warehouse.live_ids("flow_runs")
+        assert len(opens) <= 1
+
+
+def test_given_back_a_moment_after_a_question(copy: Copy, api: PrefectApi) -> None:
+    with Target(synced(copy, api).sync_options()) as target:
+        target.ask_destination()
+        target.warehouse.counts()
+        # Python takes longer to start than the file stays open
+        assert somebody_else_opens(copy.sync_options().where)
+        assert target.warehouse.counts()["flow_runs"] == 1
+
+
+def test_given_back_at_once_by_what_asks_for_long(
+    copy: Copy, api: PrefectApi, opens: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "AT_MOST_SECONDS", 0.0)
+    monkeypatch.setattr(opened, "MOMENT_SECONDS", 60.0)
+    with Target(synced(copy, api).sync_options()) as target:
+        target.ask_destination()
+        opens.clear()
+        for _ in range(3):
+            target.warehouse.counts()
+            assert somebody_else_opens(copy.sync_options().where)
+        assert len(opens) == 3
+
+
+def test_given_back_at_once_after_an_error_and_at_the_end(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "MOMENT_SECONDS", 60.0)
+    where = synced(copy, api).sync_options().where
+    with Target(copy.sync_options()) as target:
+        target.ask_destination()
+        target.warehouse.counts()
+        assert not somebody_else_opens(where)
+        with pytest.raises(Exception, match="nonsense"):
+            target.warehouse.rows("SELECT nonsense FROM {flow_runs}")
+        assert somebody_else_opens(where)
+        target.warehouse.counts()
+    assert somebody_else_opens(where)
