@@ -64,6 +64,7 @@ LONGEST_DELAY_SECONDS = 180.0
 TELL_SECONDS = 15.0
 # the cleanup of cancelled runs looks at those of some seconds ago
 QUIET_SECONDS = 15.0
+USUAL_MINUTES = 15.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class SoakOptions:
     sync comes late and goes in parts.
     """
 
-    minutes: float = 15.0
+    minutes: float = USUAL_MINUTES
     seed: int = 0
     version: str = DEFAULT_VERSION
     database: Database = "sqlite"
@@ -292,6 +293,8 @@ class _Soak:
         with warehouse.reading() as connection:
             of_parts = "SELECT count(*) AS n FROM prefect.syncs WHERE gaps::TEXT LIKE '%of a long pause%'"
             self.report.parts = select(connection, of_parts)[0]["n"]
+        if not self.report.parts and self.options.minutes >= USUAL_MINUTES:
+            self.report.problems.append("no sync came so late that it went in parts")
         if _fingerprint(self.api) != fingerprint:
             self.report.problems.append("the server changed while it was compared")
 

@@ -92,8 +92,10 @@ class Target:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.warehouse.opened.close()
-        self._lock.release()
+        try:
+            self.warehouse.opened.close()
+        finally:
+            self._lock.release()
 
     def restore(self) -> None:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
@@ -248,7 +250,9 @@ class Target:
 
     def _load(self) -> Any:
         # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
-        with self.warehouse.opened.client():
+        # with nothing else of it open, for a load bounds the memory of all of them
+        self.warehouse.opened.close()
+        with self.pipeline.sql_client():
             return self.pipeline.load()
 
 

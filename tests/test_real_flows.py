@@ -170,8 +170,10 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
 ) -> None:
     """No event tells of the server's own state, and the next event of the client follows the one before it."""
     early = copy
-    late, first = (Copy(api, tmp_path / name, copy.since, copy.url, copy.settings) for name in ("late", "first"))
-    for one in (late, first):
+    late, first, parted = (
+        Copy(api, tmp_path / name, copy.since, copy.url, copy.settings) for name in ("late", "first", "parted")
+    )
+    for one in (late, first, parted):
         one.folder.mkdir()
     early.sync()
     late.sync()
@@ -181,6 +183,10 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
     for one in (early, late, first):
         one.sync_and_compare()
         assert one.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
+    # without the states of its flow run, of which the warehouse has only the row
+    parted.sync(resources=("flow_runs",))
+    parted.sync(resources=("task_runs", "task_run_states"))
+    assert parted.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
 
 
 @pytest.mark.parametrize("flow_run_begins", ["before", "after"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
@@ -48,7 +48,9 @@ class Opened:
             except BaseException:
                 self._users -= 1
                 if not self._users:
-                    self.close()
+                    # the error that is on its way tells more
+                    with suppress(Exception):
+                        self._close()
                 raise
             self._users -= 1
             if not self._users:
@@ -59,6 +61,12 @@ class Opened:
         with self._lock:
             self._close()
             self._until = time.monotonic() + AT_MOST_SECONDS
+
+    def loaded(self) -> None:
+        """Something was loaded, of which a client that once listed the files of a lake knows nothing."""
+        if not self._lingers:
+            self.close()
+            self._client = None
 
     def _open(self, client: SqlClientBase[Any]) -> None:
         if self._closing:

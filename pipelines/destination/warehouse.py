@@ -214,6 +214,7 @@ class Warehouse:
 
     def loaded(self) -> None:
         """Take note that something was loaded: there may be tables and columns that were not there before."""
+        self.opened.loaded()
         self._is_without_tombstones = None
         self._is_alone = None
         self._columns = None

@@ -42,10 +42,6 @@ class LateSync:
         """Up to when all resources read that went on from somewhere."""
         return min(self._ceilings.values(), default=now)
 
-    def leaves(self, now: datetime) -> bool:
-        """Whether any of them leaves something to the next load."""
-        return self.reached(now) < now
-
     def _part_end(self, whole: Window) -> datetime:
         readers = self._readers()
         at_most = len(readers) * (self._settings.chunk_rows or 0)

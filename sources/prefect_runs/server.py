@@ -46,7 +46,6 @@ TOMBSTONES = 1_000
 EVENTS_ONLY = "events_only"
 # the reason of what the server's own list no longer has
 DELETED: Reason = "deleted"
-# the server takes the task runs of such flow runs out of their states by itself
 # small tables that are read whole, so that what is gone is noticed
 WHOLE = (*DIMENSIONS, *INVENTORY)
 
