@@ -1,10 +1,10 @@
 """What a sync costs, next to its floor and to what a user would write instead, on a real server filled with runs.
 
     python benchmarks/bench.py [--flow-runs 20000] [--task-runs 50000] [--repeat 3] [--no-tenfold] [--no-rivals]
-                               [--write-docs]
+                               [--write-docs [PAGE]]
 
 All of one kind is measured in turns, each in a process of its own, start-up included; each figure is printed as it
-comes, medians at the end. `--write-docs` writes them to docs/benchmarks.md.
+comes, medians at the end. `--write-docs` writes them to docs/benchmarks.md, or to another page.
 """
 
 from __future__ import annotations
@@ -248,7 +248,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of what takes long (3)")
     parser.add_argument("--tenfold", action=argparse.BooleanOptionalAction, default=True, help="a larger server too")
     parser.add_argument("--rivals", action=argparse.BooleanOptionalAction, default=True, help="rivals too")
-    parser.add_argument("--write-docs", action="store_true", help=f"write {DOCS.relative_to(HERE.parent)}")
+    shown = DOCS.relative_to(HERE.parent)
+    parser.add_argument("--write-docs", type=Path, nargs="?", const=DOCS, help=f"write a page ({shown})")
     asked = parser.parse_args()
     # else the server would outlive a benchmark that is ended
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -265,8 +266,7 @@ def main() -> None:
     text = page(measured_servers, intro)
     print(f"\n{text}")
     if asked.write_docs:
-        DOCS.parent.mkdir(exist_ok=True)
-        DOCS.write_text(text)
+        asked.write_docs.write_text(text)
 
 
 if __name__ == "__main__":
