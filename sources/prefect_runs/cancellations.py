@@ -25,15 +25,11 @@ class Cancellations:
     Args:
         known: what the warehouse has, if it can be asked.
         feed: makes a feed of the events of flow runs, given their ids.
-        kept: the time whose events the server has.
     """
 
-    def __init__(
-        self, known: Known | None, feed: Callable[[Collection[str]], EventFeed], kept: Callable[[], Window]
-    ) -> None:
+    def __init__(self, known: Known | None, feed: Callable[[Collection[str]], EventFeed]) -> None:
         self._known = known
         self._feed = feed
-        self._kept = kept
         self._read: set[str] = set()
         self._cancelled: set[str] = set()
 
@@ -44,23 +40,23 @@ class Cancellations:
             if state["type"] in CANCELLED:
                 self._cancelled.add(run_id)
 
-    def among(self, flow_run_ids: Collection[str], task_runs: Outcome) -> set[str]:
-        """Those of the flow runs of `task_runs` that were ever cancelled."""
+    def among(self, flow_run_ids: Collection[str], task_runs: Outcome, during: Window) -> set[str]:
+        """Those of the flow runs of `task_runs` that were ever cancelled; those not heard of yet, `during` a time."""
         ids = set(flow_run_ids)
         before = self._known.were_in("flow_run_states", ids, CANCELLED) if self._known and ids else set()
-        if task_runs.in_windows:
-            self._ask_about(ids - before)
         # what changed in a time is read with the events of flow runs of that time
-        return before | ids & (self._cancelled | task_runs.cancelled)
+        then = self._cancelled_during(during, ids - before) if task_runs.in_windows else task_runs.cancelled
+        return before | ids & (self._cancelled | then)
 
-    def _ask_about(self, flow_run_ids: set[str]) -> None:
+    def _cancelled_during(self, window: Window, flow_run_ids: set[str]) -> set[str]:
         unknown = flow_run_ids - self._read
         if self._known and unknown:
             ends = self._known.ends(FLOW_RUN.name, unknown)
             told = self._known.last_numbers("flow_run_states", [run_id for run_id, end in ends.items() if end])
             unknown -= told.keys()
+        found: set[str] = set()
         for asked in batches(sorted(unknown), RUNS_ASKED):
-            events = self._feed(asked).read(self._kept()).states
-            # the server's own filter for that finds nothing before 3.4 on SQLite, and answers 200
-            self._cancelled.update(event.run_id for event in events if event.type in CANCELLED)
-        self._read |= unknown
+            # the server's own filter for the type finds nothing before 3.4 on SQLite, and answers 200
+            events = self._feed(asked).read(window).states
+            found.update(event.run_id for event in events if event.type in CANCELLED)
+        return found

@@ -78,7 +78,7 @@ class Server:
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
-        self._cancellations = Cancellations(known, partial(self._events_of, FLOW_RUN), lambda: self._events_kept)
+        self._cancellations = Cancellations(known, partial(self._events_of, FLOW_RUN))
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
         self._read: set[str] = set()

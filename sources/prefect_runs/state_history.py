@@ -13,7 +13,7 @@ from .cancellations import Cancellations
 from .chains import Chain, Chains, Place, StateEvent
 from .change_capture import ChangeCapture, Outcome, RunRef
 from .clock import MICROSECOND, parse, text
-from .event_buffer import EventBuffer
+from .event_buffer import AFTER, BEFORE, EventBuffer
 from .exceptions import AccessRefused, NotFound
 from .paging import Row
 from .progress import State, StateCursor
@@ -147,9 +147,19 @@ class StateHistory:
             chain = chains.find(run.id, run.state_id, run.state, run.born_with) if run.state_id else None
             if chain and asked[run.id] <= chain.ids:
                 told.append((run, chain))
-        # the states that the server gives to their task runs are in no event
-        doubtful = self._cancellations.among({run.flow_run_id for run, _ in told if run.flow_run_id}, part)
+        doubtful = self._doubtful(told, part)
         return [(run.id, chain.states) for run, chain in told if run.flow_run_id not in doubtful]
+
+    def _doubtful(self, told: list[tuple[RunRef, Chain]], part: Outcome) -> set[str]:
+        """The flow runs to whose task runs the server may have given a state that is in no event."""
+        of_flow_runs = [(run, chain) for run, chain in told if run.flow_run_id]
+        if not of_flow_runs:
+            return set()
+        begin = min(run.expected for run, _ in of_flow_runs)
+        end = max(parse(chain.states[-1]["timestamp"]) for _, chain in of_flow_runs)
+        ids = {run.flow_run_id for run, _ in of_flow_runs if run.flow_run_id}
+        # clients' clocks may be off
+        return self._cancellations.among(ids, part, Window(begin - BEFORE, max(begin, end) + AFTER))
 
     def _look_for_lost(self, events: Iterable[StateEvent], before: datetime) -> None:
         """Look up the runs that events of before a time name, and that no window up to that time brought."""
