@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from conftest import Copy
@@ -41,20 +43,27 @@ def somebody_else_opens(file: str) -> bool:
     return tried.returncode == 0
 
 
-def synced(copy: Copy, api: PrefectApi) -> Copy:
-    """A copy with a run."""
+@contextmanager
+def asked(copy: Copy, api: PrefectApi) -> Iterator[Target]:
+    """A copy with a run, to ask questions of."""
     api.complete_flow_run(api.flow_run(None))
     copy.sync()
-    return copy
+    with Target(copy.sync_options()) as target:
+        target.ask_destination()
+        yield target
+
+
+def stay_open(monkeypatch: pytest.MonkeyPatch, moment: float, at_most: float = 60.0) -> None:
+    """In seconds: for how long after a question, and for how long of many questions."""
+    monkeypatch.setattr(opened, "MOMENT_SECONDS", moment)
+    monkeypatch.setattr(opened, "AT_MOST_SECONDS", at_most)
 
 
 def test_opened_once_for_questions_that_follow_each_other(
     copy: Copy, api: PrefectApi, opens: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "AT_MOST_SECONDS", 60.0)
-    monkeypatch.setattr(opened, "MOMENT_SECONDS", 60.0)
-    with Target(synced(copy, api).sync_options()) as target:
-        target.ask_destination()
+    stay_open(monkeypatch, moment=60.0)
+    with asked(copy, api) as target:
         opens.clear()
         for _ in range(3):
             assert target.warehouse.counts()["flow_runs"] == 1
@@ -63,10 +72,8 @@ def test_opened_once_for_questions_that_follow_each_other(
 
 
 def test_given_back_a_moment_after_a_question(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "AT_MOST_SECONDS", 60.0)
-    monkeypatch.setattr(opened, "MOMENT_SECONDS", 3.0)
-    with Target(synced(copy, api).sync_options()) as target:
-        target.ask_destination()
+    stay_open(monkeypatch, moment=3.0)
+    with asked(copy, api) as target:
         target.warehouse.counts()
         assert not somebody_else_opens(copy.sync_options().where)
         time.sleep(3)
@@ -78,10 +85,8 @@ def test_given_back_a_moment_after_a_question(copy: Copy, api: PrefectApi, monke
 def test_given_back_at_once_by_what_asks_for_long(
     copy: Copy, api: PrefectApi, opens: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "AT_MOST_SECONDS", 0.0)
-    monkeypatch.setattr(opened, "MOMENT_SECONDS", 60.0)
-    with Target(synced(copy, api).sync_options()) as target:
-        target.ask_destination()
+    stay_open(monkeypatch, moment=60.0, at_most=0.0)
+    with asked(copy, api) as target:
         opens.clear()
         for _ in range(3):
             target.warehouse.counts()
@@ -92,11 +97,9 @@ def test_given_back_at_once_by_what_asks_for_long(
 def test_given_back_at_once_after_an_error_and_at_the_end(
     copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "AT_MOST_SECONDS", 60.0)
-    monkeypatch.setattr(opened, "MOMENT_SECONDS", 60.0)
-    where = synced(copy, api).sync_options().where
-    with Target(copy.sync_options()) as target:
-        target.ask_destination()
+    stay_open(monkeypatch, moment=60.0)
+    where = copy.sync_options().where
+    with asked(copy, api) as target:
         target.warehouse.counts()
         assert not somebody_else_opens(where)
         with pytest.raises(Exception, match="nonsense"):

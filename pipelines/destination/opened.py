@@ -28,33 +28,33 @@ class Opened:
         self._lingers = lingers
         self._lock = threading.RLock()
         self._client: SqlClientBase[Any] | None = None
-        self._users = 0
         self._closing: threading.Timer | None = None
         self._is_open = False
         self._until = time.monotonic() + AT_MOST_SECONDS
 
     @contextmanager
     def client(self) -> Iterator[SqlClientBase[Any] | None]:
-        """The client, open for the length of the block; it may be used in a block in it."""
+        """The client, open for the length of the block."""
         with self._lock:
             self._client = self._client or self._make()
             if self._client is None:
                 yield None
                 return
-            self._open(self._client)
-            self._users += 1
+            self._stay()
+            if not self._is_open:
+                self._client.open_connection()
+                self._is_open = True
             try:
                 yield self._client
             except BaseException:
-                self._users -= 1
-                if not self._users:
-                    # the error that is on its way tells more
-                    with suppress(Exception):
-                        self._close()
+                # the error that is on its way tells more
+                with suppress(Exception):
+                    self._close()
                 raise
-            self._users -= 1
-            if not self._users:
+            if self._lingers and time.monotonic() < self._until:
                 self._close_soon()
+            else:
+                self._close()
 
     def close(self) -> None:
         """Let others have it; the next question opens it again, and may keep it open for a moment."""
@@ -68,33 +68,24 @@ class Opened:
             self.close()
             self._client = None
 
-    def _open(self, client: SqlClientBase[Any]) -> None:
-        if self._closing:
-            self._closing.cancel()
-            self._closing = None
-        if not self._is_open:
-            client.open_connection()
-            self._is_open = True
-
     def _close_soon(self) -> None:
-        if not self._lingers or time.monotonic() > self._until:
-            self._close()
-            return
-        closing = threading.Timer(MOMENT_SECONDS, lambda: self._close_for(closing))
+        def close() -> None:
+            with self._lock:
+                # it may have been opened again while this waited for the lock
+                if self._closing is closing:
+                    self._close()
+
+        self._closing = closing = threading.Timer(MOMENT_SECONDS, close)
         closing.daemon = True
-        self._closing = closing
         closing.start()
 
-    def _close_for(self, closing: threading.Timer) -> None:
-        with self._lock:
-            # it may have been opened again while this waited for the lock
-            if self._closing is closing:
-                self._close()
-
-    def _close(self) -> None:
+    def _stay(self) -> None:
         if self._closing:
             self._closing.cancel()
             self._closing = None
+
+    def _close(self) -> None:
+        self._stay()
         if self._is_open and self._client:
             self._is_open = False
             self._client.close_connection()

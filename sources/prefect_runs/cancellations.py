@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from .chains import StateEvent
 from .change_capture import CANCELLED, Outcome
-from .events import EventFeed
 from .known import Known
 from .paging import Row
-from .read_ahead import batches
 from .run_reader import FLOW_RUN
 from .windows import Window
-
-# flow runs whose events are asked for in one request
-RUNS_ASKED = 200
 
 
 class Cancellations:
@@ -24,12 +20,12 @@ class Cancellations:
 
     Args:
         known: what the warehouse has, if it can be asked.
-        feed: makes a feed of the events of flow runs, given their ids.
+        told: gives the states that the events of a window tell of flow runs, given their ids.
     """
 
-    def __init__(self, known: Known | None, feed: Callable[[Collection[str]], EventFeed]) -> None:
+    def __init__(self, known: Known | None, told: Callable[[Collection[str], Window], Iterable[StateEvent]]) -> None:
         self._known = known
-        self._feed = feed
+        self._told = told
         self._read: set[str] = set()
         self._cancelled: set[str] = set()
 
@@ -52,11 +48,7 @@ class Cancellations:
         unknown = flow_run_ids - self._read
         if self._known and unknown:
             ends = self._known.ends(FLOW_RUN.name, unknown)
-            told = self._known.last_numbers("flow_run_states", [run_id for run_id, end in ends.items() if end])
-            unknown -= told.keys()
-        found: set[str] = set()
-        for asked in batches(sorted(unknown), RUNS_ASKED):
-            # the server's own filter for the type finds nothing before 3.4 on SQLite, and answers 200
-            events = self._feed(asked).read(window).states
-            found.update(event.run_id for event in events if event.type in CANCELLED)
-        return found
+            ended = [run_id for run_id, end in ends.items() if end]
+            unknown -= self._known.last_numbers("flow_run_states", ended).keys()
+        # the server's own filter for the type finds nothing before 3.4 on SQLite, and answers 200
+        return {event.run_id for event in self._told(unknown, window) if event.type in CANCELLED}

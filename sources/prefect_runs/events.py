@@ -6,7 +6,7 @@ An event tells of one state: its id is the state's id, its `occurred` the state'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from .client import PrefectClient
 from .clock import MICROSECOND, parse, text
 from .exceptions import ServerUnavailable, UnexpectedReply, described
 from .paging import Row, check_inside
+from .read_ahead import batches
 from .windows import Window
 
 # sent by running flows every few seconds; they tell of no state
@@ -24,6 +25,8 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 LONGEST_QUERY = timedelta(days=7)
 # with every page the server counts all events of the window that it is asked for, which makes a long one slow
 COUNTED = 500
+# runs whose events are asked for in one request
+RUNS_ASKED = 50
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,13 @@ class EventFeed:
 
     def _events(self, reply: dict[str, Any]) -> list[Row]:
         return self._client.rows(reply["events"], "POST /events/filter")
+
+
+def states_told(client: PrefectClient, prefix: str, run_ids: Collection[str], window: Window) -> Iterator[StateEvent]:
+    """The states that the events of `window` tell of some runs, each run's together; `prefix` is that of its kind."""
+    for ids in batches(sorted(run_ids), RUNS_ASKED):
+        feed = EventFeed(client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in ids])
+        yield from feed.read(window).states
 
 
 def _counted_at_once(window: Window, events: int) -> timedelta:

@@ -5,19 +5,14 @@ Their events remain for as long as events are kept, and tell their states.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from .chains import Chains, StateEvent
 from .clock import parse
-from .events import EventFeed
 from .known import Known
 from .paging import Row
-from .read_ahead import batches
 from .run_reader import RunReader
 from .windows import Window
-
-# runs whose events are asked for in one request
-RUNS_ASKED = 50
 
 
 class LostTaskRuns:
@@ -25,7 +20,7 @@ class LostTaskRuns:
 
     Args:
         reader: reads task runs, with the user's filters.
-        feed: makes a feed of the events of runs, given their ids.
+        told: gives the states that the events of a window tell of runs, given their ids.
         known: what the warehouse has.
         kept: the time whose events the server has.
     """
@@ -33,12 +28,12 @@ class LostTaskRuns:
     def __init__(
         self,
         reader: RunReader,
-        feed: Callable[[Collection[str]], EventFeed],
+        told: Callable[[Collection[str], Window], Iterable[StateEvent]],
         known: Known,
         kept: Callable[[], Window],
     ) -> None:
         self._reader = reader
-        self._feed = feed
+        self._told = told
         self._known = known
         self._kept = kept
         self.found: dict[str, list[Row]] = {}
@@ -58,20 +53,20 @@ class LostTaskRuns:
         for rows in self._reader.unfiltered.by_ids(unknown):
             unknown -= {row["id"] for row in rows}
         unknown -= self._reader.unreadable
-        found = dict(self._told(unknown))
+        # how long the server keeps events is not asked where nothing is unknown
+        found = dict(self._histories(unknown)) if unknown else {}
         self.found.update(found)
         return found
 
-    def _told(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
-        for ids in batches(sorted(run_ids), RUNS_ASKED):
-            of_run: dict[str, list[StateEvent]] = {}
-            for event in self._feed(ids).read(self._kept()).states:
-                of_run.setdefault(event.run_id, []).append(event)
-            for run_id, events in of_run.items():
-                states = _states(run_id, events)
-                start = self._reader.start
-                if states and (start is None or parse(states[0]["timestamp"]) >= start):
-                    yield run_id, states
+    def _histories(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
+        of_run: dict[str, list[StateEvent]] = {}
+        for event in self._told(run_ids, self._kept()):
+            of_run.setdefault(event.run_id, []).append(event)
+        for run_id, events in of_run.items():
+            states = _states(run_id, events)
+            start = self._reader.start
+            if states and (start is None or parse(states[0]["timestamp"]) >= start):
+                yield run_id, states
 
 
 def _states(run_id: str, events: list[StateEvent]) -> list[Row]:

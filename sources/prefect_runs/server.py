@@ -5,7 +5,7 @@ Nothing is asked of the server before the first resource is read, so a source ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ from .change_capture import ChangeCapture
 from .clock import text
 from .dimensions import DIMENSIONS
 from .event_buffer import EventBuffer
-from .events import EventFeed
+from .events import EventFeed, states_told
 from .filters import scope
 from .history_counts import history_counts, history_window
 from .inventory import INVENTORY
@@ -78,7 +78,7 @@ class Server:
         self._scope = scope(filters, self.workspace)
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
-        self._cancellations = Cancellations(known, partial(self._events_of, FLOW_RUN))
+        self._cancellations = Cancellations(known, partial(states_told, self.client, FLOW_RUN.resource_prefix))
         self._captures: dict[str, ChangeCapture] = {}
         self._being_read: set[str] = set()
         self._read: set[str] = set()
@@ -129,13 +129,8 @@ class Server:
         if self.known is None:
             return None
 
-        reader = self._reader(TASK_RUN.name)
-        return LostTaskRuns(reader, partial(self._events_of, TASK_RUN), self.known, lambda: self._events_kept)
-
-    def _events_of(self, kind: RunKind, run_ids: Collection[str] = ()) -> EventFeed:
-        """The events of all runs of a kind, or of some."""
-        prefix = kind.resource_prefix
-        return EventFeed(self.client, [f"{prefix}."], [f"{prefix}.{run_id}" for run_id in run_ids])
+        told = partial(states_told, self.client, TASK_RUN.resource_prefix)
+        return LostTaskRuns(self._reader(TASK_RUN.name), told, self.known, lambda: self._events_kept)
 
     @property
     def _events_kept(self) -> Window:
@@ -151,7 +146,8 @@ class Server:
         return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self._cancellations, self.tally)
 
     def _event_buffer(self, runs: str) -> EventBuffer:
-        return EventBuffer(self._events_of(KINDS[runs]), self._events_kept, self.client.connections)
+        feed = EventFeed(self.client, [f"{KINDS[runs].resource_prefix}."])
+        return EventBuffer(feed, self._events_kept, self.client.connections)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
