@@ -17,6 +17,7 @@ from dlt.common.runtime.collector_base import Collector
 
 from prefect_runs import EXTRAS, RESOURCES, Access, ConfigurationError, unfinished
 from prefect_runs.change_capture import UNFINISHED
+from prefect_runs.progress import first_load_unfinished
 
 from .destination.failures import explained, patiently
 from .destination.publish import check_publish, publish
@@ -87,6 +88,8 @@ class Sync:
         rows: list[dict[str, Any]] = []
         loaded: Counter[str] = Counter()
         began: datetime | None = None
+        # what changed since the ceiling of a sync that was killed is not read by going on with its first load
+        resumed = first_load_unfinished(dict(self.target.pipeline.state))
         while True:
             load_id, counts = self.target.load(self._source(access))
             loaded.update(counts)
@@ -95,8 +98,9 @@ class Sync:
             began = began or row["window_end"]
             goes_on = unfinished(dict(self.target.pipeline.state), self.options.read)
             # the last chunk of a first load is whole up to when its first chunk began
-            if not goes_on and row["window_start"] is None and row["finished_at"] - began > FRESH:
-                began, goes_on = row["finished_at"], True
+            is_stale = row["window_start"] is None and row["finished_at"] - began > FRESH
+            if not goes_on and (resumed or is_stale):
+                began, resumed, goes_on = row["finished_at"], False, True
             if not goes_on:
                 return rows, loaded
             # what a load has read is held by objects that hold each other, and they would stay for several loads

@@ -149,6 +149,20 @@ def test_first_load_killed_at_any_moment(
     assert killed >= FIRST_LOADS // 2
 
 
+def test_first_load_that_goes_on_after_a_kill_reads_what_changed_since(
+    copy: Copy, api: PrefectApi, runs_since: datetime, tmp_path: Path
+) -> None:
+    copy.since = runs_since
+    syncs = Syncs(copy, tmp_path / "warehouse")
+    assert syncs.killed_before_a_move_to("started_jobs")
+    running = {"state": {"type": {"any_": ["RUNNING"]}}, "expected_start_time": {"after_": runs_since.isoformat()}}
+    oldest_first = {"flow_runs": running, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
+    [run] = api.call("POST", "/flow_runs/filter", oldest_first)
+    api.set_flow_run(run["id"], "COMPLETED")
+    syncs.whole()
+    syncs.assert_sound()
+
+
 def test_later_syncs_killed_at_any_moment(copy: Copy, api: PrefectApi, moments: random.Random, tmp_path: Path) -> None:
     syncs = Syncs(copy, tmp_path / "later")
     runs = [api.flow_run("RUNNING", tags=["a"]) for _ in range(LATER_SYNCS)]
