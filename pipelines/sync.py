@@ -87,7 +87,6 @@ class Sync:
         """The rows of `syncs` of as many loads as it takes, and how many rows of each table they loaded."""
         rows: list[dict[str, Any]] = []
         loaded: Counter[str] = Counter()
-        began: datetime | None = None
         # what changed since the ceiling of a sync that was killed is not read by going on with its first load
         resumed = first_load_unfinished(dict(self.target.pipeline.state))
         while True:
@@ -95,12 +94,11 @@ class Sync:
             loaded.update(counts)
             row = self.target.sync_row(load_id)
             rows.append(row)
-            began = began or row["window_end"]
             goes_on = unfinished(dict(self.target.pipeline.state), self.options.read)
             # the last chunk of a first load is whole up to when its first chunk began
-            is_stale = row["window_start"] is None and row["finished_at"] - began > FRESH
+            is_stale = row["window_start"] is None and row["finished_at"] - row["window_end"] > FRESH
             if not goes_on and (resumed or is_stale):
-                began, resumed, goes_on = row["finished_at"], False, True
+                resumed, goes_on = False, True
             if not goes_on:
                 return rows, loaded
             # what a load has read is held by objects that hold each other, and they would stay for several loads

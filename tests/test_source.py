@@ -323,6 +323,10 @@ def test_first_load_in_chunks_with_changes_between_them(own: Own, api: PrefectAp
     gaps = own.values("SELECT gaps FROM prefect.syncs ORDER BY _dlt_load_id")
     assert "sync again to go on" in gaps[0]
     assert own.values("SELECT whole FROM prefect.syncs ORDER BY _dlt_load_id")[-2:] == [True, True]
+    # all chunks are whole up to when the first one began
+    *of_chunks, last = own.values("SELECT window_end FROM prefect.syncs ORDER BY _dlt_load_id")
+    assert len(set(of_chunks)) == 1
+    assert last > of_chunks[0]
 
 
 def test_one_reading_of_the_server_serves_runs_and_their_states(own: Own, api: PrefectApi, server: LocalServer) -> None:

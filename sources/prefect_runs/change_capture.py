@@ -211,7 +211,7 @@ class ChangeCapture:
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
         outcome.first_load = outcome.in_windows and not plan.selected
-        self._tally.reading_since(plan.since)
+        self._tally.reading(plan.since, plan.ceiling)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)
         elif plan.since is None:

@@ -38,10 +38,6 @@ class LateSync:
             self._ceilings[start_value] = self._part_end(Window(start_value, now))
         return self._ceilings[start_value]
 
-    def reached(self, now: datetime) -> datetime:
-        """Up to when all resources read that went on from somewhere."""
-        return min(self._ceilings.values(), default=now)
-
     def _part_end(self, whole: Window) -> datetime:
         readers = self._readers()
         at_most = len(readers) * (self._settings.chunk_rows or 0)

@@ -269,7 +269,7 @@ class Server:
             "server_url": self.client.connection.url,
             "server_version": self.version,
             "window_start": text(self.tally.since) if self.tally.since else None,
-            "window_end": None if self._selections else text(self._late.reached(self.ceiling)),
+            "window_end": None if self._selections else text(self.tally.ceiling or self.ceiling),
             "finished_at": text(self.client.clock or self.ceiling),
             "requests": self._requests(),
             "rows_read": self.tally.rows_read.total(),

@@ -22,6 +22,8 @@ class Tally:
         self._runs_kept: timedelta | None = None
         self.since: datetime | None = None
         """The earliest time since which changes were read; None for a first load."""
+        self.ceiling: datetime | None = None
+        """Up to when everything that has a watermark was read; None where nothing of that kind was."""
 
     def read(self, resource: str, rows: int) -> None:
         """Count rows received for `resource`."""
@@ -31,10 +33,11 @@ class Tally:
         """Count rows handed to dlt for `resource`."""
         self.rows_loaded[resource] += rows
 
-    def reading_since(self, since: datetime | None) -> None:
-        """Note from when on changes are read."""
+    def reading(self, since: datetime | None, ceiling: datetime) -> None:
+        """Note from when on and up to when changes are read."""
         if since is not None:
             self.since = min(since, self.since or since)
+        self.ceiling = min(ceiling, self.ceiling or ceiling)
 
     def lose(self, span: Window, kept: timedelta) -> None:
         """Note that runs which ended in `span` may be gone, for the server keeps them no longer than `kept`."""

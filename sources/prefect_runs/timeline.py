@@ -68,7 +68,7 @@ class Timeline:
         cursor = StateCursor(state)
         plan = self._plan(state, cursor.start_value)
         assert plan.window is not None
-        self._tally.reading_since(plan.window.start if cursor.start_value else None)
+        self._tally.reading(plan.window.start if cursor.start_value else None, plan.ceiling)
         rows_read = 0
         for rows, reached in self._read(plan.window):
             self._tally.read(self._table, len(rows))

@@ -36,7 +36,11 @@ SYNCS = Table(
             ("server_url", "text", "URL of the API."),
             ("server_version", "text", "Version of the server; null on Prefect Cloud."),
             ("window_start", "timestamp", "Changes since this time were read; null for a first load."),
-            ("window_end", "timestamp", "The ceiling: changes up to this time (server's clock) were read."),
+            (
+                "window_end",
+                "timestamp",
+                "The ceiling (server's clock): changes up to this time were read; of a first load, its beginning.",
+            ),
             ("finished_at", "timestamp", "Server's clock when everything was read."),
             ("requests", "bigint", "Requests sent to the server, retries included."),
             ("rows_read", "bigint", "Rows received."),
