@@ -21,6 +21,7 @@ from dlt.common.typing import TSecretStrValue
 
 from .exceptions import ConfigurationError
 from .json_paths import Path, only, parsed, replaced, without
+from .spelling import refuse_unknown
 from .tables import ALL_TABLES, OF_THE_STATE, RECORDS, TABLES, Column, Table
 
 # a shorter one can be found by trying, and with it every hashed value that can be guessed
@@ -59,7 +60,8 @@ class PrivacyRules(BaseConfiguration):
     """Key of the hashes, a secret: whoever has it can try values out."""
 
     def on_resolved(self) -> None:
-        """Refuse rules that cannot be kept."""
+        """Refuse rules that cannot be kept, and options that do not exist: what they are for would be loaded."""
+        refuse_unknown(self)
         Privacy(self)
 
 

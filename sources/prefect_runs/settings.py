@@ -10,6 +10,7 @@ from dlt.common.configuration.specs import BaseConfiguration
 
 from .clock import as_utc
 from .exceptions import ConfigurationError
+from .spelling import refuse_unknown
 
 # runs whose state type is one of these have ended; everything else is in flight
 TERMINAL_STATE_TYPES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -32,6 +33,18 @@ ROWS_PER_WINDOW = 995
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the
 # pipeline state must stay a few kB. A sync says when something fell out of this list; `verify` finds it
 REMEMBERED_RUNS = 20
+
+# with less a sync would read nothing, or pass over what changed
+LEAST = {
+    "lookback_minutes": 0,
+    "horizon_hours": 0,
+    "in_flight_days": 0,
+    "connections": 1,
+    "requests_per_minute": 1,
+    "chunk_rows": 1,
+    "runs_kept_days": 0,
+    "events_kept_days": 0,
+}
 
 
 @configspec
@@ -111,11 +124,15 @@ class ReadSettings(BaseConfiguration):
         return timedelta(hours=self.horizon_hours)
 
     def on_resolved(self) -> None:
-        """Refuse values with which no read could be complete."""
+        """Refuse values with which no read could be complete, and options that do not exist."""
+        refuse_unknown(self)
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            # what is no number is less than nothing, too
+            if value is not None and not value >= least:
+                raise ConfigurationError(f"{name} is {value}; it must be {least} or more")
         if self.page_size < 2:
             raise ConfigurationError(f"page_size is {self.page_size}; pages need 2 rows or more to overlap")
-        if self.connections < 1:
-            raise ConfigurationError(f"connections is {self.connections}; at least 1 is needed")
         if not 1 <= self.history_hours <= HISTORY_INTERVALS:
             raise ConfigurationError(f"history_hours is {self.history_hours}; 1 to {HISTORY_INTERVALS} can be read")
         _ = self.lowest_log_level
@@ -142,7 +159,8 @@ class RunFilters(BaseConfiguration):
     """Runs expected to start before this time are not loaded."""
 
     def on_resolved(self) -> None:
-        """Check state types, which the server would otherwise answer with a 422."""
+        """Refuse state types that the server would answer with a 422, and options that do not exist."""
+        refuse_unknown(self)
         for state_type in [*(self.state_types or []), *(self.exclude_state_types or [])]:
             if state_type not in STATE_TYPES:
                 raise ConfigurationError(

@@ -1,0 +1,85 @@
+"""What is configured and cannot be kept is refused, and so is what is misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dlt.common.configuration import resolve_configuration
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+
+from prefect_runs import ConfigurationError, PrivacyRules, ReadSettings, RunFilters
+from prefect_runs_pipelines.cli import main
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder, whose configuration dlt reads again when asked to."""
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        yield tmp_path
+    Container()[PluggableRunContext].reload(str(Path.cwd()))
+
+
+def resolved(spec: ReadSettings | RunFilters | PrivacyRules) -> object:
+    return resolve_configuration(spec, sections=("sources", "prefect_runs"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lookback_minutes", "-60"),
+        ("lookback_minutes", "nan"),
+        ("horizon_hours", "-5"),
+        ("in_flight_days", "-5"),
+        ("connections", "0"),
+        ("requests_per_minute", "0"),
+        ("chunk_rows", "0"),
+        ("chunk_rows", "-3"),
+        ("events_kept_days", "-1"),
+        ("runs_kept_days", "-1"),
+    ],
+)
+def test_number_with_which_no_read_is_complete(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"SOURCES__PREFECT_RUNS__SETTINGS__{name.upper()}", value)
+    with pytest.raises(ConfigurationError, match=rf"{name} is .*must be \d or more"):
+        resolved(ReadSettings())
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "spec", "meant"),
+    [
+        ("privacy", "dropp", PrivacyRules, "is drop meant"),
+        ("filters", "flow_name", RunFilters, "is flow_names meant"),
+        ("settings", "lookback_minuts", ReadSettings, "is lookback_minutes meant"),
+        ("workspaces.a.privacy", "droped", PrivacyRules, "is drop meant"),
+        ("filters", "zzz", RunFilters, "there are tags_any,"),
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "variable"])
+def test_misspelt_option(
+    section: str, option: str, spec: type, meant: str, place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = f"sources.prefect_runs.{section}.{option}"
+    if place == "file":
+        (folder / ".dlt").mkdir()
+        (folder / ".dlt" / "config.toml").write_text(f'[sources.prefect_runs.{section}]\n{option} = ["tags"]\n')
+        Container()[PluggableRunContext].reload(str(folder))
+    else:
+        named = named.replace(".", "__").upper()
+        monkeypatch.setenv(named, '["tags"]')
+    with pytest.raises(ConfigurationError, match=f"{named} is no option of this version: {meant}"):
+        resolved(spec())
+
+
+def test_command_ends_with_two_before_it_asks_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__PRIVACY__DROPP", '["tags"]')
+    assert main(["sync", "--api-url", "http://127.0.0.1:9/api"]) == EXIT_CONFIGURATION
+    assert "PRIVACY__DROPP is no option" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
