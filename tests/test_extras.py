@@ -411,6 +411,22 @@ def test_versions_of_a_deployment(copy: Copy, api: PrefectApi) -> None:
     assert files_with(copy.folder, SECRET) == []
 
 
+def test_no_deployment_at_all_is_no_version(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+    copy.url = proxy.url
+    proxy.inject(replace_json(lambda rows: []), "/deployments/filter", times=None)
+    api.flow_run("RUNNING")
+    assert copy.sync(resources=(*RESOURCES, "deployment_changes")).new["flow_runs"] == 1
+    proxy.clear()
+    api.call("POST", "/deployments/", {"name": uuid.uuid4().hex, "flow_id": api.flow()})
+    sync_only(copy, "deployment_changes")
+    in_force = "SELECT count(*) FROM prefect.deployment_changes WHERE valid_to IS NULL"
+    assert copy.values(in_force) != [0]
+    # all are gone, and the sync takes nothing for granted
+    proxy.inject(replace_json(lambda rows: []), "/deployments/filter", times=None)
+    copy.sync(resources=("deployment_changes",), full=True)
+    assert copy.values(in_force) == [0]
+
+
 def copy_ceilings(copy: Copy) -> list[str]:
     """Ceilings of the syncs of the workspace, in their order."""
     sql = "SELECT window_end FROM prefect.syncs WHERE workspace = 'test' ORDER BY _dlt_load_id"

@@ -27,7 +27,7 @@ from .known import Known, Stranger, Version
 from .paging import Row
 from .privacy import Privacy, PrivacyRules
 from .progress import STATE_KEY, State, unfinished
-from .resources import require_scd2, resource
+from .resources import has_rows, require_scd2, resource
 from .rows import RunShape, Shape, StateShape, shaped_pages, shaped_with_children
 from .selection import Selection
 from .server import RUNS_OF, WHOLE, Server
@@ -159,8 +159,9 @@ def prefect_runs(
         with server.reading("deployment_changes"):
             for page in extras.pages("deployment_changes", progress("deployment_changes"), shape):
                 hints = dlt.mark.make_hints(write_disposition=scd2(server.workspace, server.ceiling))
-                # without any deployment the table is loaded all the same: what it has is retired
-                yield dlt.mark.with_hints(page or dlt.mark.materialize_table_schema(), hints)
+                # without any deployment the table is loaded all the same, if it is there: what it has is retired
+                if page or has_rows("deployment_changes"):
+                    yield dlt.mark.with_hints(page or dlt.mark.materialize_table_schema(), hints)
 
     def tombstones() -> Pages:
         shape = Shape(TABLES["tombstones"], server.workspace, rules)

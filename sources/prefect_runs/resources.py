@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dlt
+from dlt.common.schema.utils import has_table_seen_data
 from dlt.extract import DltResource
 
 from .exceptions import ConfigurationError
@@ -67,6 +68,14 @@ def require_scd2(table: str) -> None:
             f"{table} needs dlt's merge strategy scd2, which the destination {destination.destination_name} does not "
             "have: leave the table out, or load it into a database"
         )
+
+
+def has_rows(table: str) -> bool:
+    """Whether the pipeline that reads this ever loaded rows into `table`."""
+    pipeline = dlt.current.pipeline()
+    name = pipeline.default_schema_name
+    found = pipeline.schemas[name].tables.get(table) if name else None
+    return found is not None and has_table_seen_data(found)
 
 
 def _reference(column: str, table: str) -> Any:
