@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import dlt
+from dlt.common.destination import Destination
 from dlt.common.destination.client import WithStateSync
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import get_dlt_pipelines_dir
@@ -67,7 +68,9 @@ class Target:
         self.settings = configured.settings
         self.filters = configured.filters
         self.privacy = configured.privacy
-        name, destination = pipeline_name(options, self.workspace), options.dlt_destination()
+        name = pipeline_name(options, self.workspace)
+        destination: Any = Destination.from_reference(options.dlt_destination())
+        destination.config_params["staging_dataset_name_layout"] = staging_layout(self.workspace)
         # before dlt makes or reads the working folder
         self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
         try:
@@ -81,9 +84,7 @@ class Target:
         except BaseException:
             self._lock.release()
             raise
-        if options.destination == "duckdb":
-            # dlt keeps no credentials: `dlt pipeline`, dashboard and `dlt.attach` would look for a file of their own
-            self.pipeline.set_local_state_val("duckdb_database", str(Path(options.where).resolve()))
+        self._note_file()
         self.warehouse = Warehouse(self.pipeline, self.workspace)
 
     def __enter__(self) -> Target:
@@ -101,6 +102,11 @@ class Target:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
         if self.options.destination == "duckdb":
             remove_torso(Path(self.options.where))
+        if not self.pipeline.has_pending_data:
+            # dlt believes a newer state here more than the destination's, which may be another one of that name, be put
+            # back from a backup, or be begun anew by another workspace: the watermark would pass over what it lacks
+            self.pipeline.drop()
+            self._note_file()
         self.ask_destination()
         for load_id in self.pipeline.list_normalized_load_packages():
             patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
@@ -113,6 +119,11 @@ class Target:
         patiently(self._sync_destination)
         if not self.pipeline.default_schema_name:
             patiently(self._share_schema)
+
+    def _note_file(self) -> None:
+        """Tell dlt's own commands, and `dlt.attach`, where the DuckDB file is: they would look for one of their own."""
+        if self.options.destination == "duckdb":
+            self.pipeline.set_local_state_val("duckdb_database", str(Path(self.options.where).resolve()))
 
     def _sync_destination(self) -> None:
         with self.warehouse.opened.client():
@@ -285,6 +296,11 @@ def as_row(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
         if name in row:
             row[name] = (json.loads(row[name]) if isinstance(row[name], str) else row[name]) or []
     return row
+
+
+def staging_layout(workspace: str) -> str:
+    """A staging dataset for each workspace: the next load of one goes on with what a failed one staged."""
+    return f"%s_staging_{hashlib.sha256(workspace.encode()).hexdigest()[:6]}"
 
 
 def pipeline_name(options: SyncOptions, workspace: str) -> str:

@@ -1,0 +1,94 @@
+"""What dlt keeps in its working folder is never believed more than what the destination holds."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+
+import duckdb
+import pytest
+from conftest import SHORT_LOOKBACK_SECONDS, Copy
+from dlt.destinations.job_client_impl import SqlLoadJob
+from prefect_api import PrefectApi
+
+from prefect_runs import WarehouseBusy
+from prefect_runs_pipelines.sync import SyncReport, sync
+
+RESOURCES = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
+
+
+@dataclass
+class Parts:
+    """Workspaces that share a dataset; one server stands in for theirs, each with the runs of one flow."""
+
+    copy: Copy
+    monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, list[str]] = field(default_factory=dict)
+
+    def run(self, *workspaces: str) -> None:
+        """A run of each."""
+        for workspace in workspaces:
+            run_id = self.copy.api.flow_run(None, flow_id=self.copy.api.flow(f"of-{workspace}"))
+            self.copy.api.complete_flow_run(run_id)
+            self.runs.setdefault(workspace, []).append(run_id)
+
+    def sync(self, *workspaces: str) -> list[SyncReport]:
+        """One after the other."""
+        return [self._sync(workspace) for workspace in workspaces]
+
+    def _sync(self, workspace: str) -> SyncReport:
+        self.monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES", f'["of-{workspace}"]')
+        options = self.copy.sync_options()
+        return sync(replace(options, workspace=workspace, resources=RESOURCES))
+
+    def assert_all_there(self) -> None:
+        for workspace, runs in self.runs.items():
+            ids = self.copy.values(f"SELECT id FROM prefect.flow_runs WHERE workspace = '{workspace}'")
+            assert sorted(ids) == sorted(runs)
+            states = [state["id"] for run in runs for state in self.copy.api.states("flow_runs", run)]
+            told = self.copy.values(f"SELECT id FROM prefect.flow_run_states WHERE workspace = '{workspace}'")
+            assert sorted(told) == sorted(states)
+
+
+@pytest.fixture
+def parts(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    return Parts(copy, monkeypatch)
+
+
+def test_warehouse_put_back_from_a_backup_gets_what_came_after_it(copy: Copy, api: PrefectApi) -> None:
+    api.flow_run("RUNNING")
+    copy.sync()
+    backup = copy.folder / "backup"
+    shutil.copy(copy.database, backup)
+    api.complete_flow_run(api.flow_run(None))
+    copy.sync_and_compare()
+    copy.outlive_lookback()
+    shutil.copy(backup, copy.database)
+    copy.sync_and_compare()
+
+
+def test_file_removed_to_start_anew_is_filled_by_every_workspace(parts: Parts) -> None:
+    parts.run("a", "b")
+    parts.sync("a", "b")
+    time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
+    parts.sync("a", "b")
+    parts.copy.database.unlink()
+    assert all(report.first_load for report in parts.sync("a", "b"))
+    parts.assert_all_there()
+
+
+def test_what_a_failed_load_staged_is_not_replaced_by_another_workspace(parts: Parts) -> None:
+    parts.run("a", "b")
+    parts.sync("a", "b")
+    parts.run("a", "b")
+
+    def out_of_memory(job: SqlLoadJob) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
+
+    with parts.monkeypatch.context() as patch:
+        patch.setattr(SqlLoadJob, "run", out_of_memory)
+        with pytest.raises(WarehouseBusy):
+            parts.sync("a")
+    parts.sync("b", "a")
+    parts.assert_all_there()
