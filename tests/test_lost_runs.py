@@ -102,6 +102,22 @@ def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
         api.call("DELETE", f"/task_runs/{run_id}")
 
 
+def test_deleted_with_their_flow_run_before_anything_was_loaded(
+    copy: Copy, api: PrefectApi, server: LocalServer
+) -> None:
+    """Their events remain, and do not say that the server ever lacked them."""
+    events = run_flow(server, api)
+    [flow_run] = {
+        each["prefect.resource.id"] for event in events for each in event["related"] if "flow-run" in str(each)
+    }
+    api.call("DELETE", f"/flow_runs/{flow_run.removeprefix('prefect.flow-run.')}")
+    copy.settings["lookback_minutes"] = 0.1 / 60
+    api.outlive_its_second()
+    assert copy.sync().whole
+    assert lost(copy) == []
+    assert copy.values("SELECT count(*) FROM prefect.task_run_states") == [0]
+
+
 def test_of_a_filtered_copy_nothing_is_guessed(
     copy: Copy, api: PrefectApi, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,8 @@ class StateEvent:
     """That a run entered a state.
 
     `follows` is the id of the state before, where the event names it; `before` is its type and name, where it tells
-    them; `first` says that there was none; `state` is the whole state, where the event tells it (task runs).
+    them; `first` says that there was none; `state` is the whole state, where the event tells it (task runs), and
+    `flow_run_id` the task run's flow run.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class StateEvent:
     type: str
     name: str | None
     state: Row | None
+    flow_run_id: str | None = None
 
 
 def state_event(event: Row) -> StateEvent | None:
@@ -66,7 +68,16 @@ def state_event(event: Row) -> StateEvent | None:
         resource["prefect.state-type"],
         resource.get("prefect.state-name"),
         _state(event, payload) if "task_run" in payload else None,
+        _flow_run(event),
     )
+
+
+def _flow_run(event: Row) -> str | None:
+    """The flow run that a task run's event names among what it has to do with."""
+    for resource in event.get("related") or ():
+        if resource.get("prefect.resource.role") == "flow-run":
+            return str(resource["prefect.resource.id"]).rpartition(".")[2]
+    return None
 
 
 def _state(event: Row, payload: Row) -> Row | None:

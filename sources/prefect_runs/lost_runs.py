@@ -11,7 +11,7 @@ from .chains import Chains, StateEvent
 from .clock import parse
 from .known import Known
 from .paging import Row
-from .run_reader import RunReader
+from .run_reader import FLOW_RUN, RunReader
 from .windows import Window
 
 
@@ -20,6 +20,7 @@ class LostTaskRuns:
 
     Args:
         reader: reads task runs, with the user's filters.
+        flow_runs: reads their flow runs, without filters.
         told: gives the states that the events of a window tell of runs, given their ids.
         known: what the warehouse has.
         kept: the time whose events the server has.
@@ -28,11 +29,13 @@ class LostTaskRuns:
     def __init__(
         self,
         reader: RunReader,
+        flow_runs: RunReader,
         told: Callable[[Collection[str], Window], Iterable[StateEvent]],
         known: Known,
         kept: Callable[[], Window],
     ) -> None:
         self._reader = reader
+        self._flow_runs = flow_runs
         self._told = told
         self._known = known
         self._kept = kept
@@ -62,11 +65,21 @@ class LostTaskRuns:
         of_run: dict[str, list[StateEvent]] = {}
         for event in self._told(run_ids, self._kept()):
             of_run.setdefault(event.run_id, []).append(event)
-        for run_id, events in of_run.items():
-            states = _states(run_id, events)
-            start = self._reader.start
-            if states and (start is None or parse(states[0]["timestamp"]) >= start):
+        start = self._reader.start
+        histories = {run_id: _states(run_id, events) for run_id, events in of_run.items()}
+        flow_runs = {event.run_id: event.flow_run_id for events in of_run.values() for event in events}
+        deleted = self._deleted({id_ for id_ in flow_runs.values() if id_})
+        for run_id, states in histories.items():
+            wanted = states and (start is None or parse(states[0]["timestamp"]) >= start)
+            if wanted and flow_runs[run_id] not in deleted:
                 yield run_id, states
+
+    def _deleted(self, flow_run_ids: set[str]) -> set[str]:
+        """Those that are nowhere: their task runs were deleted with them, and need not have been lost."""
+        nowhere = flow_run_ids - self._known.present(FLOW_RUN.name, flow_run_ids)
+        for rows in self._flow_runs.by_ids(nowhere):
+            nowhere -= {row["id"] for row in rows}
+        return nowhere - self._flow_runs.unreadable
 
 
 def _states(run_id: str, events: list[StateEvent]) -> list[Row]:
