@@ -30,7 +30,8 @@ AT_ONCE = [86_400.5] * 2000
 def runs(seconds: list[float], state: str = "Completed") -> list[Held]:
     """A run for each of `seconds`."""
     times = [START + timedelta(seconds=second) for second in seconds]
-    return [Held(str(number), time, "COMPLETED", state, state, START, START) for number, time in enumerate(times)]
+    known = ("COMPLETED", state, state, START, START, START)
+    return [Held(str(number), time, *known) for number, time in enumerate(times)]
 
 
 class Side:
@@ -102,7 +103,7 @@ class Warehouse(Side):
 
 def compared(server: Any, warehouse: Any) -> Counter[str]:
     """How many runs differ, by what differs: of the runs on one side only all, counted once."""
-    verify = Verify(server, server, warehouse, WHOLE.end, START, lambda ended: "deleted")
+    verify = Verify(server, server, warehouse, WHOLE.end, START, START, lambda ended: "deleted")
     drifts = list(verify._compared(WHOLE, verify._step(WHOLE), Verification("task_runs", WHOLE)))
     named = [drift.run_id for drift in drifts if drift.run_id]
     assert len(named) == len(set(named))

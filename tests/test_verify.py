@@ -122,6 +122,20 @@ def test_changes_after_the_last_sync_are_left_to_the_next(copy: Copy, api: Prefe
     assert report.whole
 
 
+def test_what_no_sync_finds_is_not_left_to_the_next(copy: Copy, api: PrefectApi) -> None:
+    """A task run that somebody sets from one terminal state to another: no event tells, and its end stays."""
+    run_id = api.task_run("FAILED", flow_run_id=api.flow_run("RUNNING"))
+    copy.sync()
+    copy.outlive_lookback()
+    api.call("POST", f"/task_runs/{run_id}/set_state", {"state": as_state("COMPLETED"), "force": True})
+    report = copy.verify()
+    assert found(report) == {run_id: "changed"}
+    assert not report.whole
+    copy.sync()
+    assert found(copy.verify(repair=True)) == {run_id: "changed"}
+    copy.assert_true()
+
+
 def test_edits_that_move_no_count_are_found_by_a_sweep(copy: Copy, api: PrefectApi, runs: list[str]) -> None:
     pool = api.call("POST", "/work_pools/", {"name": uuid.uuid4().hex, "type": "process"})["name"]
     api.call("POST", f"/work_pools/{pool}/queues/", {"name": "before"})

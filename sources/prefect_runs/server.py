@@ -130,7 +130,8 @@ class Server:
             return None
 
         told = partial(states_told, self.client, TASK_RUN.resource_prefix)
-        return LostTaskRuns(self._reader(TASK_RUN.name), told, self.known, lambda: self._events_kept)
+        flow_runs = self._reader(FLOW_RUN.name).unfiltered
+        return LostTaskRuns(self._reader(TASK_RUN.name), flow_runs, told, self.known, lambda: self._events_kept)
 
     @property
     def _events_kept(self) -> Window:
@@ -192,11 +193,12 @@ class Server:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
         whole = self._reader(runs).unfiltered
         open_from = watermark - timedelta(days=self._settings.in_flight_days)
+        ended_from = watermark - self._settings.lookback
 
         def reason(ended: datetime | None) -> Reason:
             return self.retention.reason(ended, self.ceiling)
 
-        return Verify(self._reader(runs), whole, holdings, watermark, open_from, reason)
+        return Verify(self._reader(runs), whole, holdings, watermark, open_from, ended_from, reason)
 
     @contextmanager
     def reading(self, resource: str) -> Iterator[None]:

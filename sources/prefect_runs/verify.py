@@ -20,7 +20,7 @@ from .exceptions import ServerUnavailable
 from .paging import Row
 from .retention import Reason
 from .rows import version
-from .run_reader import RunReader
+from .run_reader import FLOW_RUN, RunReader
 from .settings import HISTORY_INTERVALS, RUNS_PER_HISTORY, STATE_TYPES, TERMINAL_STATE_TYPES
 from .snapshot import snapshot
 from .windows import Window
@@ -45,6 +45,7 @@ class Held(NamedTuple):
     state_id: str | None
     updated: datetime
     state_timestamp: datetime | None
+    end_time: datetime | None
 
 
 class Holdings(Protocol):
@@ -82,8 +83,8 @@ class Holdings(Protocol):
 def as_held(row: Row) -> Held:
     """What is compared of a row, the API's or the warehouse's."""
     updated, entered = version(row) if "state" in row else (as_utc(row["updated"]), _time(row["state_timestamp"]))
-    expected = as_utc(row["expected_start_time"])
-    return Held(row["id"], expected, row["state_type"], row["state_name"], row["state_id"], updated, entered)
+    expected, ended = as_utc(row["expected_start_time"]), _time(row["end_time"])
+    return Held(row["id"], expected, row["state_type"], row["state_name"], row["state_id"], updated, entered, ended)
 
 
 def _time(value: datetime | str | None) -> datetime | None:
@@ -159,6 +160,7 @@ class Verify:
         holdings: the warehouse.
         watermark: up to when the last sync read changes.
         open_from: open runs expected from then on are read by every sync.
+        ended_from: runs that ended from then on are read by the next sync.
         reason: why a run is gone that ended then.
     """
 
@@ -169,6 +171,7 @@ class Verify:
         holdings: Holdings,
         watermark: datetime,
         open_from: datetime,
+        ended_from: datetime,
         reason: Callable[[datetime | None], Reason],
     ) -> None:
         self.reader = reader
@@ -177,6 +180,7 @@ class Verify:
         self.table = reader.kind.name
         self._watermark = watermark
         self._open_from = open_from
+        self._ended_from = ended_from
         self._reason = reason
         self._longest: timedelta | None = None
 
@@ -370,9 +374,13 @@ class Verify:
         if server is None:
             # gone while it was open
             return held is not None and self._is_open(held) and held.expected_start_time >= self._open_from
-        # an edit of a run that ended shows in no read of a sync
-        edited = held is not None and held.state_id == server.state_id and not self._is_open(server)
-        return server.updated >= self._watermark and not edited
+        if server.updated < self._watermark:
+            return False
+        if self._is_open(server) or (server.end_time and server.end_time >= self._ended_from):
+            return True
+        # of a run that ended before, an event tells another state, and nothing an edit; the server sends events of flow
+        # runs itself, those of task runs come from their clients
+        return self.reader.kind is FLOW_RUN and held is not None and held.state_id != server.state_id
 
     def _is_open(self, run: Held) -> bool:
         return run.state_type not in TERMINAL_STATE_TYPES
