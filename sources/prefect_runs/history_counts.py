@@ -12,6 +12,10 @@ from .run_reader import RunReader
 from .settings import HISTORY_INTERVAL, HISTORY_INTERVALS, ReadSettings
 from .windows import Window
 
+A_REQUEST = HISTORY_INTERVAL * HISTORY_INTERVALS
+# requests for as much as is read without asking first whether there are any runs: half a year
+READ_UNCOUNTED = 9
+
 
 def history_window(
     state: State, ceiling: datetime, settings: ReadSettings, oldest: Callable[[], datetime | None]
@@ -31,9 +35,25 @@ def _whole_hours(since: datetime, ceiling: datetime, horizon: timedelta) -> Wind
 
 
 def history_counts(reader: RunReader, window: Window) -> Iterator[list[Row]]:
-    """Rows of one hour and state each, a request at a time; an hour without runs gives one row marked `emptied`."""
-    for part in window.parts(HISTORY_INTERVAL * HISTORY_INTERVALS):
-        yield [row for interval in reader.history(part, HISTORY_INTERVAL) for row in _rows(interval)]
+    """Rows of one hour and state each, a request at a time; an hour without runs gives one row marked `emptied`.
+
+    Nothing comes of long spans without runs, such as between a run that somebody dated 1970 and all others.
+    """
+    for span in _with_runs(reader, window):
+        for part in span.parts(A_REQUEST):
+            yield [row for interval in reader.history(part, HISTORY_INTERVAL) for row in _rows(interval)]
+
+
+def _with_runs(reader: RunReader, window: Window) -> Iterator[Window]:
+    """`window` without spans that have no runs, where it is so long that a count costs less than it saves."""
+    requests = (window.end - window.start) / A_REQUEST
+    if requests <= READ_UNCOUNTED:
+        yield window
+        return
+    middle = window.start + round(requests / 2) * A_REQUEST
+    for half in (Window(window.start, middle), Window(middle, window.end)):
+        if reader.count(half):
+            yield from _with_runs(reader, half)
 
 
 def _rows(interval: Row) -> list[Row]:
