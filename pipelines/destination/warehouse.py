@@ -47,13 +47,14 @@ class Warehouse:
         self._is_alone: bool | None = None
         self._columns: dict[str, set[str]] | None = None
 
-    def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
+    def versions(self, table: str, since: datetime, open_from: datetime) -> Mapping[str, Version]:
         """See `prefect_runs.known.Known`."""
         rows = self.of_workspace(
-            f"SELECT id, updated, state_timestamp FROM {{{table}}} AS run "
-            f"WHERE (updated >= %s OR end_time >= %s OR end_time IS NULL) AND {self.live(table)}",
+            f"SELECT id, updated, state_timestamp FROM {{{table}}} AS run WHERE (updated >= %s OR end_time >= %s "
+            f"OR end_time IS NULL AND expected_start_time >= %s) AND {self.live(table)}",
             since,
             since,
+            open_from,
         )
         return {id_: (as_utc(updated), as_utc(entered) if entered else None) for id_, updated, entered in rows}
 
@@ -294,7 +295,7 @@ class Untrusted(Warehouse):
         super().__init__(trusted._pipeline, trusted._workspace)
         self.opened = trusted.opened
 
-    def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
+    def versions(self, table: str, since: datetime, open_from: datetime) -> Mapping[str, Version]:
         """Nothing."""
         return {}
 

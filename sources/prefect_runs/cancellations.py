@@ -12,6 +12,7 @@ from .change_capture import CANCELLED, Outcome
 from .known import Known
 from .paging import Row
 from .run_reader import FLOW_RUN
+from .settings import TERMINAL_STATE_TYPES
 from .windows import Window
 
 
@@ -30,9 +31,10 @@ class Cancellations:
         self._cancelled: set[str] = set()
 
     def note(self, states: Iterable[tuple[str, Row]]) -> None:
-        """States of flow runs, with the runs' ids, that this load read."""
+        """States of flow runs, with the runs' ids, that this load read: those of a run in their order."""
         for run_id, state in states:
-            self._read.add(run_id)
+            # one in flight may be cancelled before its task runs are read
+            (self._read.add if state["type"] in TERMINAL_STATE_TYPES else self._read.discard)(run_id)
             if state["type"] in CANCELLED:
                 self._cancelled.add(run_id)
 

@@ -171,10 +171,14 @@ class ChangeCapture:
         """Reads without the user's filters: a run that the warehouse has may have left them."""
         return self.reader.unfiltered
 
+    def goes_on(self, state: State) -> bool:
+        """Whether `state` tells how far a reading of the same runs came; else everything is read anew."""
+        return state.get("scope") == self._scope
+
     def _plan(self, cursor: Cursor, state: State) -> Plan:
         if self._selection:
             return Plan(self._ceiling(), window=self._selection.rest(state), selected=True)
-        if state.get("scope") != self._scope:
+        if not self.goes_on(state):
             state.clear()
             return self._first_plan()
         if "snapshot" in state:
@@ -206,7 +210,8 @@ class ChangeCapture:
 
     def _carry_out(self, plan: Plan, state: State, outcome: Outcome) -> Iterator[list[Row]]:
         table = self.reader.kind.name
-        known = self.known.versions(table, plan.since) if self.known and plan.since else None
+        open_from = self._open_window(plan.now).start
+        known = self.known.versions(table, plan.since, open_from) if self.known and plan.since else None
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None

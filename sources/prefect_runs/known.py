@@ -32,8 +32,11 @@ class Known(Protocol):
     What has no tombstone is live. Any number of ids may be asked for at once.
     """
 
-    def versions(self, table: str, since: datetime) -> Mapping[str, Version]:
-        """Run id → version, of the live runs of `table` that changed or ended at `since` or later, or are open."""
+    def versions(self, table: str, since: datetime, open_from: datetime) -> Mapping[str, Version]:
+        """Run id → version, of the live runs of `table` that changed or ended at `since` or later.
+
+        And of those without an end that are expected at `open_from` or later: the older ones only become more.
+        """
         ...
 
     def due(self, table: str, ended: Window, open_window: Window) -> set[str]:

@@ -78,8 +78,9 @@ class StateHistory:
         done: set[str] = set()
         incomplete: dict[str, str] = {}
         noticed = text(self._capture.ceiling)
-        begin = None if "scope" in state else self._capture.reader.start or EVER
-        self._reached = parse(state["reached"]) if "reached" in state else None
+        goes_on = self._capture.goes_on(state)
+        begin = None if goes_on else self._capture.reader.start or EVER
+        self._reached = parse(state["reached"]) if goes_on and "reached" in state else None
         for part in self._capture.read_runs(StateCursor(state), state):
             asked = {run_id: ids for run_id, ids in self._asked_for(part).items() if run_id not in done}
             done |= asked.keys()
