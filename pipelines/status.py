@@ -14,7 +14,7 @@ from prefect_runs.retention import Retention
 from .destination.failures import explained, patiently
 from .destination.warehouse import Warehouse
 from .options import SyncOptions
-from .target import Target, as_row, asked_only
+from .target import LACKS_WATERMARK, Target, as_row, asked_only
 
 SYNCS_SHOWN = 5
 
@@ -99,6 +99,8 @@ def _whole_up_to(warehouse: Warehouse) -> datetime | None:
 
 def _warnings(target: Target) -> list[str]:
     """What is to be said of the time since the last sync, by this machine's clock and what that sync learned."""
+    if target.lacks_watermark:
+        return [f"{LACKS_WATERMARK}the next sync reads everything again"]
     watermarks = target.watermarks()
     runs = [watermarks[table] for table in target.run_tables() if table in watermarks]
     if not runs:

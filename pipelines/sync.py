@@ -22,7 +22,7 @@ from prefect_runs.progress import first_load_unfinished
 from .destination.failures import explained, patiently
 from .destination.publish import check_publish, publish
 from .options import SyncOptions
-from .target import Target
+from .target import LACKS_WATERMARK, Target
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile
 FRESH = timedelta(minutes=1)
@@ -63,6 +63,7 @@ class Sync:
         check_publish(options)
         self.options = options
         self.target = Target(options, progress)
+        self._notes: list[str] = []
 
     def run(self) -> SyncReport:
         """Load everything that changed.
@@ -74,6 +75,7 @@ class Sync:
         self.target.restore()
         if self.options.full:
             self._forget()
+        self._notes = [f"{LACKS_WATERMARK}everything is read again"] if self.target.lacks_watermark else []
         before = patiently(self.target.warehouse.counts)
         with self.target.access() as access:
             rows, loaded = self._load_all(access)
@@ -139,7 +141,7 @@ class Sync:
             changed={table: max(loaded[table] - new[table], 0) for table in after},
             whole=not gaps,
             gaps=gaps,
-            warnings=each_once([*(row["warnings"] for row in rows), self.target.warnings]),
+            warnings=each_once([self._notes, *(row["warnings"] for row in rows), self.target.warnings]),
         )
 
 

@@ -24,8 +24,11 @@ from dlt.common.runtime.collector_base import Collector
 from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import progresses
+from prefect_runs.run_reader import FAR_FUTURE
 from prefect_runs.settings import RUN_TABLES
+from prefect_runs.state_history import EVER
 from prefect_runs.tables import TABLES
+from prefect_runs.windows import Window
 
 from .alone import WorkingFolderLock
 from .destination.failures import out_of_memory, patiently
@@ -45,6 +48,11 @@ CHUNK_ROWS = 5_000
 
 # those that load parquet many times faster than the format they prefer, and without any more packages; others choose
 PARQUET = ("duckdb", "motherduck", "ducklake", "filesystem")
+
+LACKS_WATERMARK = (
+    "the runs of this workspace were loaded when the DuckDB file had another path, or the destination another name, "
+    "and the watermark belongs to that: "
+)
 
 SYNC_COLUMNS = (
     *("server_version", "window_start", "window_end", "finished_at"),
@@ -234,6 +242,13 @@ class Target:
             if value:
                 found[name] = as_utc(value)
         return found
+
+    @property
+    def lacks_watermark(self) -> bool:
+        """Whether the dataset has runs of the workspace that were loaded under another name or path."""
+        if self.pipeline.state.get("sources"):
+            return False
+        return any(self.warehouse.has_runs(table, Window(EVER, FAR_FUTURE)) for table in self.run_tables())
 
     def run_tables(self) -> list[str]:
         """Those of `flow_runs` and `task_runs` that were loaded."""

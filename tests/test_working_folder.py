@@ -13,6 +13,7 @@ from dlt.destinations.job_client_impl import SqlLoadJob
 from prefect_api import PrefectApi
 
 from prefect_runs import WarehouseBusy
+from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.sync import SyncReport, sync
 
 RESOURCES = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
@@ -66,6 +67,18 @@ def test_warehouse_put_back_from_a_backup_gets_what_came_after_it(copy: Copy, ap
     copy.outlive_lookback()
     shutil.copy(backup, copy.database)
     copy.sync_and_compare()
+
+
+def test_moved_file_is_read_into_anew_and_that_is_said(copy: Copy, api: PrefectApi) -> None:
+    api.flow_run("RUNNING")
+    assert copy.sync().warnings == []
+    moved = str(copy.database.rename(copy.folder / "moved.duckdb"))
+    [warning] = status(copy.sync_options(database=moved)).warnings
+    assert "the next sync reads everything again" in warning
+    report = copy.sync(database=moved)
+    assert report.first_load
+    assert "everything is read again" in report.warnings[0]
+    assert copy.sync(database=moved).warnings == status(copy.sync_options(database=moved)).warnings == []
 
 
 def test_file_removed_to_start_anew_is_filled_by_every_workspace(parts: Parts) -> None:
