@@ -15,8 +15,10 @@ def check_place(file: Path) -> None:
     Raises:
         ConfigurationError: its folder does not exist, or it is one itself.
     """
-    if not file.parent.is_dir() or file.is_dir():
-        raise ConfigurationError(f"{file} cannot be written: there is no such folder, or it is one")
+    if file.is_dir():
+        raise ConfigurationError(f"{file} is a folder: name a file in it")
+    if not file.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {file.parent} for {file.name}: make it, or name another file")
 
 
 @contextlib.contextmanager
