@@ -115,6 +115,52 @@ def test_sync_into_such_a_file_ends_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+READING = ("status", "verify", "models", "report")
+
+
+@pytest.mark.parametrize("command", ["sync", *READING])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no/x.duckdb", "there is no folder no for x.duckdb: make it, or name another file"),
+        ("text.duckdb/x.duckdb", "there is no folder text.duckdb for x.duckdb: make it, or name another file"),
+        ("folder", "folder is a folder: name a file in it"),
+        ("text.duckdb", "the file is no DuckDB database, and was left as it is (IO Error: "),
+    ],
+)
+def test_database_that_can_be_no_duckdb_file_is_refused_in_one_line(
+    command: str,
+    name: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.duckdb").write_text("a text, and no database")
+    assert cli.main([command, "--api-url", "http://127.0.0.1:9/api", "--database", name]) == EXIT_CONFIGURATION
+    told = capsys.readouterr().err
+    assert told.startswith(f"prefect-runs: {words}")
+    assert told.count("\n") == 1
+    assert "dlt" not in told.replace(str(tmp_path), "")
+    assert (tmp_path / "text.duckdb").read_text() == "a text, and no database"
+
+
+@pytest.mark.parametrize("command", READING)
+def test_command_that_reads_takes_an_empty_file_for_one_without_runs(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.duckdb").touch()
+    assert cli.main([command, "--api-url", "http://127.0.0.1:9/api", "--database", "empty.duckdb"]) == (
+        EXIT_CONFIGURATION
+    )
+    assert "there are no runs in empty.duckdb yet: run prefect-runs sync first" in capsys.readouterr().err
+    assert (tmp_path / "empty.duckdb").stat().st_size == 0
+
+
 COMPLETED = {
     "prefect-runs s": {"sync", "status"},
     "prefect-runs sync --da": {"--database", "--dataset"},

@@ -21,6 +21,7 @@ LOCKED = ("could not set lock", "conflicting lock", "database is locked")
 INTERRUPTED = ("query interrupted",)
 MEMORY = ("out of memory",)
 FULL = ("no space left", "disk full", "disk is full", "could not write")
+NO_DUCKDB = ("not a valid duckdb database file",)
 REFUSED = (
     *("authentication failed", "access denied", "permission denied", "no pg_hba.conf entry"),
     *("fatal:  database", "fatal:  role", "unable to open database file"),
@@ -49,6 +50,11 @@ TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
         WarehouseBusy,
         f"the destination has not enough memory ({{}}). {KEPT}; give it more, or load fewer rows at once "
         "(`sources.prefect_runs.settings.chunk_rows`).",
+    ),
+    (
+        NO_DUCKDB,
+        ConfigurationError,
+        "the file is no DuckDB database, and was left as it is ({}). Name another file.",
     ),
     (
         REFUSED,
