@@ -171,8 +171,10 @@ def _models(arguments: argparse.Namespace) -> int:
 def _dbt(arguments: argparse.Namespace) -> int:
     if arguments.write:
         from .dbt_package import write_package
+        from .destination.failures import explained
 
-        write_package(Path(arguments.write), arguments.dialect)
+        with explained():
+            write_package(Path(arguments.write), arguments.dialect)
         return EXIT_OK
     from .dbt import run_dbt
     from .workspaces import any_workspace

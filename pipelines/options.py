@@ -11,7 +11,7 @@ import dlt
 
 from prefect_runs import RESOURCES, ConfigurationError
 
-from .destination.in_place import check_place
+from .destination.in_place import check_name
 
 DEFAULT_DATABASE = "prefect_runs.duckdb"
 DEFAULT_DATASET = "prefect"
@@ -58,7 +58,7 @@ class SyncOptions:
                 place for a file.
         """
         if self.destination == "duckdb":
-            check_place(Path(self.where))
+            check_name(Path(self.where))
             check_file_name("--database", self.where, self.dataset)
             return dlt.destinations.duckdb(self.where)
         if self.database:
@@ -83,7 +83,7 @@ class SyncOptions:
         if self.destination != "duckdb":
             return
         file = Path(self.where)
-        check_place(file)
+        check_name(file)
         # an empty file cannot be opened to be read only
         if not file.exists() or file.stat().st_size == 0:
             raise ConfigurationError(f"there are no runs in {self.where} yet: run prefect-runs sync first")

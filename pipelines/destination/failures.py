@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,6 +15,8 @@ from dlt.common.exceptions import MissingDependencyException
 
 from prefect_runs import ConfigurationError, PrefectRunsError, WarehouseBusy
 
+from .in_place import not_writable
+
 T = TypeVar("T")
 
 # how long a sync waits for a DuckDB file that a reader or another writer holds
@@ -21,6 +25,9 @@ LOCKED = ("could not set lock", "conflicting lock", "database is locked")
 INTERRUPTED = ("query interrupted",)
 MEMORY = ("out of memory",)
 FULL = ("no space left", "disk full", "disk is full", "could not write")
+# DuckDB has no credentials, so that its words are not those of REFUSED
+NO_RIGHT = re.compile(r'cannot open file "(?P<file>[^"]+)": (?P<why>permission denied|read-only file system)', re.I)
+NO_RIGHT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 NO_DUCKDB = ("not a valid duckdb database file",)
 REFUSED = (
     *("authentication failed", "access denied", "permission denied", "no pg_hba.conf entry"),
@@ -102,6 +109,9 @@ def explained() -> Iterator[None]:
         if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)) or _says(error, INTERRUPTED):
             # dlt wraps an interrupt (Ctrl-C, SIGTERM) as if a step had failed, and DuckDB makes an error of it
             raise KeyboardInterrupt from None
+        unwritable = next(filter(None, map(_unwritable, _causes(error))), None)
+        if unwritable is not None:
+            raise unwritable from error
         for words, kind, told in TOLD:
             if _says(error, words):
                 raise kind(told.format(_innermost(error))) from error
@@ -128,6 +138,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+def _unwritable(cause: BaseException) -> ConfigurationError | None:
+    """What is to be said of a file or folder that could not be written for want of a right."""
+    if isinstance(cause, OSError) and cause.errno in NO_RIGHT_ERRORS and cause.filename:
+        return not_writable(cause.filename, str(cause.strerror))
+    match = NO_RIGHT.search(str(cause))
+    return not_writable(match["file"], match["why"]) if match else None
 
 
 def _says(error: BaseException, words: tuple[str, ...]) -> bool:
