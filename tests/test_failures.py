@@ -314,6 +314,25 @@ class TestFullDisk:
             subprocess.run(["umount", str(small)], check=True)
 
 
+class TestConfigurationThatIsNoToml:
+    @pytest.mark.parametrize("name", ["config.toml", "secrets.toml"])
+    @pytest.mark.parametrize("command", ["sync", "status", "models", "verify", "report"])
+    def test_names_the_file_and_the_line(self, command: str, name: str, tmp_path: Path) -> None:
+        (tmp_path / ".dlt").mkdir()
+        (tmp_path / ".dlt" / name).write_text("[sources.prefect_runs]\nworkspace = \n")
+        with duckdb.connect(str(tmp_path / "x.duckdb")):
+            pass
+        program = [Path(sys.executable).parent / "prefect-runs", command, "--database", "x.duckdb"]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DLT_DATA_DIR": str(tmp_path / "dlt")}
+        ended = subprocess.run(
+            program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert ended.returncode == EXIT_CONFIGURATION
+        [told] = ended.stderr.splitlines()
+        assert told.startswith(f"prefect-runs: ./.dlt/{name} is no TOML, correct it: ")
+        assert "line 2" in told
+
+
 # the tests may run as root, to whom nothing is refused
 class TestNoRightToWrite:
     @pytest.mark.parametrize("why", ["Permission denied", "Read-only file system"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.providers.toml import TomlProviderReadException
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 
@@ -127,6 +129,12 @@ def explained() -> Iterator[None]:
                 f"there is no destination {unknown.ref}: name one of dlt's, such as postgres, or one that is "
                 f"configured with a destination_type. dlt says:\n{str(unknown).strip()}"
             ) from error
+        unread = next((cause for cause in _causes(error) if isinstance(cause, TomlProviderReadException)), None)
+        if unread is not None:
+            files = [path for path in unread.full_paths if os.path.exists(path)] or unread.full_paths
+            # dlt's first line lists where it looked
+            _, _, found = str(unread).partition("\n")
+            raise ConfigurationError(f"{' or '.join(files)} is no TOML, correct it: {found.strip()}") from error
         configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
         if configuration is not None:
             raise ConfigurationError(str(configuration)) from error
