@@ -275,6 +275,24 @@ class TestReplies:
         with pytest.raises(UnexpectedReply, match=rf"POST \S+{FILTER} answered"):
             read(client_of(proxy.url))
 
+    def test_a_reply_that_is_not_understood_says_what_to_report(self, proxy: FaultProxy) -> None:
+        proxy.inject(replace_json(lambda _: {}), FILTER)
+        with pytest.raises(UnexpectedReply) as told:
+            read(client_of(proxy.url))
+        end = "a dict of 0 where a list of rows was due. If it stays so, report it with the version of the server."
+        assert str(told.value).endswith(end)
+
+    @pytest.mark.parametrize("version", ["2.20.4", "2.0b1", "1.4.1"])
+    def test_a_server_older_than_prefect_3_is_refused(self, proxy: FaultProxy, version: str) -> None:
+        proxy.inject(replace_json(lambda _: version), "/admin/version")
+        with pytest.raises(ConfigurationError, match=rf"is Prefect {version}, and Prefect 3 is needed: upgrade"):
+            client_of(proxy.url).version()
+
+    @pytest.mark.parametrize("version", ["3.0.0rc1", "3.8.8", "4.0.0", "0+unknown", "10.1"])
+    def test_any_other_version_is_read(self, proxy: FaultProxy, version: str) -> None:
+        proxy.inject(replace_json(lambda _: version), "/admin/version")
+        assert client_of(proxy.url).version() == version
+
     def test_a_stale_reply_is_a_reply(self, proxy: FaultProxy) -> None:
         client = client_of(proxy.url)
         first = read(client)

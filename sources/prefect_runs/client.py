@@ -41,6 +41,9 @@ NO_REDIRECT: dict[str, Any] = {"allow_redirects": False}
 # the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
 ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
 
+# what this package never read; a server built from source may call itself 0+unknown
+OLD_VERSION = re.compile(r"[12]\.\d.*")
+
 PAGE_TITLE = re.compile(r"<title[^>]*>([^<]+)</title>", re.IGNORECASE)
 
 
@@ -161,7 +164,11 @@ class PrefectClient:
         return reply
 
     def version(self) -> str | None:
-        """The server's version, or None where it does not tell (Prefect Cloud)."""
+        """The server's version, or None where it does not tell (Prefect Cloud).
+
+        Raises:
+            ConfigurationError: there is no Prefect API, or one of a server older than Prefect 3.
+        """
         path = "/admin/version"
         response = self._send("GET", path, lambda rest: rest.get(path, **NO_REDIRECT))
         if response.status_code in (403, 404) and self.connection.is_cloud:
@@ -176,6 +183,11 @@ class PrefectClient:
             raise ConfigurationError(
                 f"GET {self._url(path)} answered {_excerpt(json.dumps(reply))}, which is no Prefect version. "
                 "Is this the URL of a Prefect API?"
+            )
+        if OLD_VERSION.fullmatch(reply):
+            raise ConfigurationError(
+                f"the server at {self.connection.url} is Prefect {reply}, and Prefect 3 is needed: upgrade the server, "
+                "or set the URL of another one"
             )
         return reply
 
