@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from prefect_runs_pipelines import cli
 from prefect_runs_pipelines.command.arguments import parser
 from prefect_runs_pipelines.command.completion import completion
 from prefect_runs_pipelines.command.manual import COMMAND, PAGES
-from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_OK
 from prefect_runs_pipelines.options import check_file_name
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,33 @@ def test_sync_into_such_a_file_ends_before_anything_is_made(
     )
     assert f"{option} runs.duckdb and the dataset runs have one name" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("models --dialect snowflake", "--dialect is for statements that are printed, with --print"),
+        ("models --dialect duckdb", "--dialect is for statements that are printed, with --print"),
+        ("models --print --json", "--print prints SQL statements, and --json one JSON object: leave one of them out"),
+        ("dbt --dialect snowflake", "--dialect is for a package that is written, with --write DIR"),
+    ],
+)
+def test_option_that_would_be_ignored_is_refused(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(line.split()) == EXIT_CONFIGURATION
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert f"prefect-runs: {words}" in told
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "snowflake"])
+def test_command_that_writes_the_dbt_package_says_where(
+    dialect: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [] if dialect == "duckdb" else ["--dialect", dialect]
+    assert cli.main(["dbt", "--write", str(tmp_path / "p"), *given]) == EXIT_OK
+    assert capsys.readouterr().out == f"the package, in the SQL of {dialect}: {tmp_path}/p\n"
+    assert cli.main(["dbt", "--write", str(tmp_path / "p"), *given, "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == {"package": f"{tmp_path}/p", "dialect": dialect}
 
 
 READING = ("status", "verify", "models", "report")

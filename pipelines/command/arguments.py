@@ -90,7 +90,7 @@ def _add_dbt(commands: Commands) -> None:
 
 def _add_dialect(command: argparse.ArgumentParser, option: str) -> None:
     told = f"with {option}: whose SQL, such as snowflake (duckdb)"
-    command.add_argument("--dialect", metavar="NAME", default="duckdb", help=told)
+    command.add_argument("--dialect", metavar="NAME", help=told)
 
 
 def _add_report(commands: Commands) -> None:
