@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -141,6 +142,36 @@ def test_command_that_writes_the_dbt_package_says_where(
     assert capsys.readouterr().out == f"the package, in the SQL of {dialect}: {tmp_path}/p\n"
     assert cli.main(["dbt", "--write", str(tmp_path / "p"), *given, "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out) == {"package": f"{tmp_path}/p", "dialect": dialect}
+
+
+def text_options() -> list[tuple[str, str]]:
+    """Each option of each command that takes a text."""
+    made = parser()
+    commands = next(action for action in made._actions if isinstance(action, argparse._SubParsersAction))
+    return [
+        (name, action.option_strings[0])
+        for name, command in commands.choices.items()
+        for action in command._actions
+        if action.option_strings and action.nargs is None and action.type is None
+    ]
+
+
+def test_text_options_are_those_of_the_manual() -> None:
+    options = text_options()
+    assert {("sync", "--database"), ("sync", "--with"), ("status", "--workspace"), ("demo", "--database")} < set(
+        options
+    )
+
+
+@pytest.mark.parametrize("value", ["", " "])
+@pytest.mark.parametrize(("command", "option"), text_options())
+def test_empty_value_is_refused_and_no_default_taken(
+    command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, option, value])
+    assert end.value.code == EXIT_CONFIGURATION
+    assert f"argument {option}: the value is empty: leave the option out" in capsys.readouterr().err
 
 
 READING = ("status", "verify", "models", "report")

@@ -129,7 +129,18 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
 def _command(commands: Commands, name: str) -> argparse.ArgumentParser:
     page = PAGES[name]
     made: argparse.ArgumentParser = commands.add_parser(name, help=page.summary, **_words(page))
+    # every option without a type of its own
+    made.register("type", None, _given)
     return made
+
+
+def _given(value: str) -> str:
+    # a default that is read instead would hide that a shell's variable is unset
+    if not value.strip():
+        raise argparse.ArgumentTypeError(
+            "the value is empty: leave the option out, or set the variable that it is from"
+        )
+    return value
 
 
 def _words(page: Page) -> dict[str, Any]:
