@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from pathlib import Path
 
-from prefect_runs import WarehouseBusy
+from prefect_runs import ConfigurationError, WarehouseBusy
 
 from .destination import failures
 
@@ -19,12 +20,21 @@ class WorkingFolderLock:
         folder: the working folder; the lock is a file beside it, for dlt removes the folder now and then.
 
     Raises:
+        ConfigurationError: this user may not write where the folder is to be.
         WarehouseBusy: another command held it for `failures.PATIENCE_SECONDS`.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise ConfigurationError(
+                f"dlt's working folder {folder.parent} cannot be written ({error.strerror}): give this user the right "
+                "to, or set DLT_DATA_DIR to another folder"
+            ) from None
         try:
             self._wait(folder.name)
         except BaseException:

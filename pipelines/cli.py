@@ -157,12 +157,18 @@ def _time(value: str | None) -> datetime | None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
+    from .models import WRITTEN_IN
     from .views import create_views, printed
     from .workspaces import any_workspace
 
     if arguments.print:
-        print("\n".join(printed(_sync_options(arguments), arguments.dialect)))
+        _refuse(arguments.json, "--print prints SQL statements, and --json one JSON object: leave one of them out")
+        print("\n".join(printed(_sync_options(arguments), arguments.dialect or WRITTEN_IN)))
         return EXIT_OK
+    _refuse(
+        arguments.dialect,
+        "--dialect is for statements that are printed, with --print: views are in the SQL of their destination",
+    )
     report = create_views(any_workspace(_sync_options(arguments)))
     print(report.as_json() if arguments.json else report.as_text())
     return EXIT_OK
@@ -171,15 +177,37 @@ def _models(arguments: argparse.Namespace) -> int:
 def _dbt(arguments: argparse.Namespace) -> int:
     if arguments.write:
         from .dbt_package import write_package
+        from .destination.failures import explained
+        from .models import WRITTEN_IN
 
-        write_package(Path(arguments.write), arguments.dialect)
+        dialect = arguments.dialect or WRITTEN_IN
+        with explained():
+            write_package(Path(arguments.write), dialect)
+        told = {"package": arguments.write, "dialect": dialect}
+        print(json.dumps(told) if arguments.json else f"the package, in the SQL of {dialect}: {arguments.write}")
         return EXIT_OK
+    _refuse(
+        arguments.dialect,
+        "--dialect is for a package that is written, with --write DIR: what runs is in the SQL of its destination",
+    )
     from .dbt import run_dbt
     from .workspaces import any_workspace
 
     report = run_dbt(any_workspace(_sync_options(arguments)), arguments.models_dataset)
     print(report.as_json() if arguments.json else report.as_text())
     return EXIT_DRIFT if report.failures else EXIT_OK
+
+
+def _refuse(given: object, why: str) -> None:
+    """Refuse an option that would be ignored.
+
+    Raises:
+        ConfigurationError: it was given.
+    """
+    from prefect_runs import ConfigurationError
+
+    if given:
+        raise ConfigurationError(why)
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ import dlt
 
 from prefect_runs import RESOURCES, ConfigurationError
 
+from .destination.in_place import check_name
+
 DEFAULT_DATABASE = "prefect_runs.duckdb"
 DEFAULT_DATASET = "prefect"
 
@@ -52,9 +54,11 @@ class SyncOptions:
         """The destination as `dlt.pipeline` takes it.
 
         Raises:
-            ConfigurationError: a DuckDB file is named for another destination, or is called like the dataset.
+            ConfigurationError: a DuckDB file is named for another destination, is called like the dataset, or is in no
+                place for a file.
         """
         if self.destination == "duckdb":
+            check_name(Path(self.where))
             check_file_name("--database", self.where, self.dataset)
             return dlt.destinations.duckdb(self.where)
         if self.database:
@@ -76,7 +80,12 @@ class SyncOptions:
         Raises:
             ConfigurationError: nothing was loaded into it yet, or another folder or name is meant.
         """
-        if self.destination == "duckdb" and not Path(self.where).exists():
+        if self.destination != "duckdb":
+            return
+        file = Path(self.where)
+        check_name(file)
+        # an empty file cannot be opened to be read only
+        if not file.exists() or file.stat().st_size == 0:
             raise ConfigurationError(f"there are no runs in {self.where} yet: run prefect-runs sync first")
 
 

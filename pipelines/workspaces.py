@@ -20,6 +20,7 @@ from dlt.common.configuration.exceptions import ConfigurationException
 from prefect_runs import ConfigurationError, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
 from prefect_runs.credentials import LOOPBACK, Connection, api_url
 
+from .destination.failures import explained
 from .options import SyncOptions
 
 SECTIONS = ("sources", "prefect_runs")
@@ -62,6 +63,7 @@ def workspace_of(options: SyncOptions) -> Workspace:
     )
 
 
+@explained()
 def each_workspace(options: SyncOptions) -> list[SyncOptions] | None:
     """`options` for each configured workspace, or for those of them that `options` name, with commas between.
 

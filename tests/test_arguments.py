@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -20,7 +22,7 @@ from prefect_runs_pipelines import cli
 from prefect_runs_pipelines.command.arguments import parser
 from prefect_runs_pipelines.command.completion import completion
 from prefect_runs_pipelines.command.manual import COMMAND, PAGES
-from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION
+from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_OK
 from prefect_runs_pipelines.options import check_file_name
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +115,109 @@ def test_sync_into_such_a_file_ends_before_anything_is_made(
     )
     assert f"{option} runs.duckdb and the dataset runs have one name" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("models --dialect snowflake", "--dialect is for statements that are printed, with --print"),
+        ("models --dialect duckdb", "--dialect is for statements that are printed, with --print"),
+        ("models --print --json", "--print prints SQL statements, and --json one JSON object: leave one of them out"),
+        ("dbt --dialect snowflake", "--dialect is for a package that is written, with --write DIR"),
+    ],
+)
+def test_option_that_would_be_ignored_is_refused(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(line.split()) == EXIT_CONFIGURATION
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert f"prefect-runs: {words}" in told
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "snowflake"])
+def test_command_that_writes_the_dbt_package_says_where(
+    dialect: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [] if dialect == "duckdb" else ["--dialect", dialect]
+    assert cli.main(["dbt", "--write", str(tmp_path / "p"), *given]) == EXIT_OK
+    assert capsys.readouterr().out == f"the package, in the SQL of {dialect}: {tmp_path}/p\n"
+    assert cli.main(["dbt", "--write", str(tmp_path / "p"), *given, "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == {"package": f"{tmp_path}/p", "dialect": dialect}
+
+
+def text_options() -> list[tuple[str, str]]:
+    """Each option of each command that takes a text."""
+    made = parser()
+    commands = next(action for action in made._actions if isinstance(action, argparse._SubParsersAction))
+    return [
+        (name, action.option_strings[0])
+        for name, command in commands.choices.items()
+        for action in command._actions
+        if action.option_strings and action.nargs is None and action.type is None
+    ]
+
+
+def test_text_options_are_those_of_the_manual() -> None:
+    options = text_options()
+    assert {("sync", "--database"), ("sync", "--with"), ("status", "--workspace"), ("demo", "--database")} < set(
+        options
+    )
+
+
+@pytest.mark.parametrize("value", ["", " "])
+@pytest.mark.parametrize(("command", "option"), text_options())
+def test_empty_value_is_refused_and_no_default_taken(
+    command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, option, value])
+    assert end.value.code == EXIT_CONFIGURATION
+    assert f"argument {option}: the value is empty: leave the option out" in capsys.readouterr().err
+
+
+READING = ("status", "verify", "models", "report")
+
+
+@pytest.mark.parametrize("command", ["sync", *READING])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no/x.duckdb", "there is no folder no for x.duckdb: make it, or name another file"),
+        ("text.duckdb/x.duckdb", "there is no folder text.duckdb for x.duckdb: make it, or name another file"),
+        ("folder", "folder is a folder: name a file in it"),
+        ("text.duckdb", "the file is no DuckDB database, and was left as it is (IO Error: "),
+    ],
+)
+def test_database_that_can_be_no_duckdb_file_is_refused_in_one_line(
+    command: str,
+    name: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.duckdb").write_text("a text, and no database")
+    assert cli.main([command, "--api-url", "http://127.0.0.1:9/api", "--database", name]) == EXIT_CONFIGURATION
+    told = capsys.readouterr().err
+    assert told.startswith(f"prefect-runs: {words}")
+    assert told.count("\n") == 1
+    assert "dlt" not in told.replace(str(tmp_path), "")
+    assert (tmp_path / "text.duckdb").read_text() == "a text, and no database"
+
+
+@pytest.mark.parametrize("command", READING)
+def test_command_that_reads_takes_an_empty_file_for_one_without_runs(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.duckdb").touch()
+    assert cli.main([command, "--api-url", "http://127.0.0.1:9/api", "--database", "empty.duckdb"]) == (
+        EXIT_CONFIGURATION
+    )
+    assert "there are no runs in empty.duckdb yet: run prefect-runs sync first" in capsys.readouterr().err
+    assert (tmp_path / "empty.duckdb").stat().st_size == 0
 
 
 COMPLETED = {

@@ -223,6 +223,37 @@ class TestReplies:
             read(client_of(proxy.url))
         assert len(proxy.requests) == 1
 
+    @pytest.mark.parametrize(
+        ("credentials", "words"),
+        [
+            ({}, "Neither an API key nor an auth string was sent. Set what the server asks for"),
+            ({"api_key": "pnu_wrong"}, "The API key that was sent is refused. Set what"),
+            ({"auth_string": "admin:wrong"}, "The auth string that was sent is refused. Set what"),
+            (
+                {"custom_headers": {"authorization": "Bearer wrong"}},
+                "The custom header Authorization that was sent is refused",
+            ),
+            ({"custom_headers": {"X-Other": "wrong"}}, "Neither an API key nor an auth string was sent"),
+        ],
+    )
+    def test_401_says_what_was_sent(self, proxy: FaultProxy, credentials: dict[str, Any], words: str) -> None:
+        proxy.inject(unauthorized(), times=None)
+        with pytest.raises(AccessRefused) as told:
+            client_of(proxy.url, credentials).version()
+        assert words in str(told.value)
+        assert "wrong" not in str(told.value)
+
+    def test_401_says_that_the_key_is_another_servers(self, proxy: FaultProxy) -> None:
+        proxy.inject(unauthorized(), times=None)
+        theirs = PrefectSettings(api_url="https://prefect.example.com/api", api_key="pnu_theirs")
+        with pytest.raises(AccessRefused) as told:
+            PrefectClient(PrefectCredentials(api_url=proxy.url).connection(theirs)).version()
+        assert "was sent: those of Prefect's settings are for the host prefect.example.com, and go to no" in str(
+            told.value
+        )
+        assert "Set api_key or auth_string in dlt's secrets" in str(told.value)
+        assert "pnu_theirs" not in str(told.value)
+
     def test_the_hint_for_a_cloud_workspace_is_the_key(self, proxy: FaultProxy) -> None:
         account, workspace = "0" * 8 + "-0000-0000-0000-" + "0" * 12, "1" * 8 + "-0000-0000-0000-" + "0" * 12
         proxy.inject(unauthorized(), times=None)
@@ -243,6 +274,24 @@ class TestReplies:
         proxy.inject(replace_json(lambda _: reply), FILTER)
         with pytest.raises(UnexpectedReply, match=rf"POST \S+{FILTER} answered"):
             read(client_of(proxy.url))
+
+    def test_a_reply_that_is_not_understood_says_what_to_report(self, proxy: FaultProxy) -> None:
+        proxy.inject(replace_json(lambda _: {}), FILTER)
+        with pytest.raises(UnexpectedReply) as told:
+            read(client_of(proxy.url))
+        end = "a dict of 0 where a list of rows was due. If it stays so, report it with the version of the server."
+        assert str(told.value).endswith(end)
+
+    @pytest.mark.parametrize("version", ["2.20.4", "2.0b1", "1.4.1"])
+    def test_a_server_older_than_prefect_3_is_refused(self, proxy: FaultProxy, version: str) -> None:
+        proxy.inject(replace_json(lambda _: version), "/admin/version")
+        with pytest.raises(ConfigurationError, match=rf"is Prefect {version}, and Prefect 3 is needed: upgrade"):
+            client_of(proxy.url).version()
+
+    @pytest.mark.parametrize("version", ["3.0.0rc1", "3.8.8", "4.0.0", "0+unknown", "10.1"])
+    def test_any_other_version_is_read(self, proxy: FaultProxy, version: str) -> None:
+        proxy.inject(replace_json(lambda _: version), "/admin/version")
+        assert client_of(proxy.url).version() == version
 
     def test_a_stale_reply_is_a_reply(self, proxy: FaultProxy) -> None:
         client = client_of(proxy.url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from fault_proxy import (
 )
 from prefect_api import PrefectApi, now, seconds
 
-from prefect_runs import WarehouseBusy
+from prefect_runs import ConfigurationError, WarehouseBusy
+from prefect_runs_pipelines import cli, demo
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.destination import failures, memory
 from prefect_runs_pipelines.local.server import LocalServer, free_port
@@ -310,6 +312,73 @@ class TestFullDisk:
             command.works()
         finally:
             subprocess.run(["umount", str(small)], check=True)
+
+
+class TestConfigurationThatIsNoToml:
+    @pytest.mark.parametrize("name", ["config.toml", "secrets.toml"])
+    @pytest.mark.parametrize("command", ["sync", "status", "models", "verify", "report"])
+    def test_names_the_file_and_the_line(self, command: str, name: str, tmp_path: Path) -> None:
+        (tmp_path / ".dlt").mkdir()
+        (tmp_path / ".dlt" / name).write_text("[sources.prefect_runs]\nworkspace = \n")
+        with duckdb.connect(str(tmp_path / "x.duckdb")):
+            pass
+        program = [Path(sys.executable).parent / "prefect-runs", command, "--database", "x.duckdb"]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DLT_DATA_DIR": str(tmp_path / "dlt")}
+        ended = subprocess.run(
+            program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert ended.returncode == EXIT_CONFIGURATION
+        [told] = ended.stderr.splitlines()
+        assert told.startswith(f"prefect-runs: ./.dlt/{name} is no TOML, correct it: ")
+        assert "line 2" in told
+
+
+# the tests may run as root, to whom nothing is refused
+class TestNoRightToWrite:
+    @pytest.mark.parametrize("why", ["Permission denied", "Read-only file system"])
+    def test_a_duckdb_file_has_no_credentials(self, why: str) -> None:
+        failed = RuntimeError("the pipeline failed")
+        failed.__cause__ = duckdb.IOException(f'IO Error: Cannot open file "/srv/runs.duckdb": {why}')
+        with pytest.raises(ConfigurationError) as told, failures.explained():
+            raise failed
+        assert str(told.value).startswith(f"/srv/runs.duckdb cannot be written ({why}): give this user the right")
+        assert not {"credentials", "kept"} & set(str(told.value).split())
+
+    def test_a_file_of_the_working_folder(self) -> None:
+        told = r"^/srv/dlt/x cannot be written \(Permission denied\): give"
+        with pytest.raises(ConfigurationError, match=told), failures.explained():
+            raise PermissionError(errno.EACCES, "Permission denied", "/srv/dlt/x")
+
+    def test_a_table_of_a_destination_is_refused_to_the_credentials(self) -> None:
+        with pytest.raises(ConfigurationError, match="with these credentials"), failures.explained():
+            raise RuntimeError("permission denied for schema prefect")
+
+    def test_the_working_folder(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "file" / "dlt"))
+        database = str(tmp_path / "x.duckdb")
+        asked = ["sync", "--api-url", "http://127.0.0.1:9/api", "--database", database]
+        assert cli.main(asked) == EXIT_CONFIGURATION
+        told = capsys.readouterr().err
+        assert f"dlt's working folder {tmp_path}/file/dlt/pipelines cannot be written (Not a directory)" in told
+        assert "set DLT_DATA_DIR to another folder" in told
+
+    def test_the_folder_of_the_dbt_package(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "file").touch()
+        assert cli.main(["dbt", "--write", str(tmp_path / "file" / "dbt")]) == EXIT_CONFIGURATION
+        assert f"{tmp_path}/file/dbt cannot be written (Not a directory): give this user" in capsys.readouterr().err
+
+    def test_a_demo_starts_no_server(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(demo, "local_server", None)
+        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+        assert cli.main(["demo", "--database", str(tmp_path / "x.duckdb")]) == EXIT_CONFIGURATION
+        assert f"{tmp_path}/x.duckdb cannot be written (Permission denied)" in capsys.readouterr().err
+        assert cli.main(["demo", "--database", str(tmp_path / "no" / "x.duckdb")]) == EXIT_CONFIGURATION
+        assert f"there is no folder {tmp_path}/no" in capsys.readouterr().err
 
 
 class TestLittleMemory:

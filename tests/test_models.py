@@ -280,7 +280,9 @@ class TestSql:
             assert created.find(exp.Table).name == name
 
     def test_of_an_unknown_dialect(self) -> None:
-        with pytest.raises(ConfigurationError, match="Unknown dialect 'klingon'"):
+        with pytest.raises(
+            ConfigurationError, match=r"Unknown dialect 'klingon'\. sqlglot knows athena, bigquery, .*snowflake"
+        ):
             list(printed(SyncOptions(), "klingon"))
 
     def test_is_made_from_tables_of_the_source(self) -> None:

@@ -78,8 +78,10 @@ def test_what_a_killed_writer_left_is_in_the_copy(tmp_path: Path) -> None:
 def test_what_cannot_be_published_is_refused_at_once(copy: Copy, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="names the database itself"):
         copy.sync(publish=str(copy.database))
-    with pytest.raises(ConfigurationError, match="no such folder"):
+    with pytest.raises(ConfigurationError, match="make it, or name another file"):
         copy.sync(publish=str(tmp_path / "no" / "x.duckdb"))
+    with pytest.raises(ConfigurationError, match="is a folder: name a file in it"):
+        copy.sync(publish=str(tmp_path))
     with pytest.raises(ConfigurationError, match="copies a DuckDB file"):
         check_publish(SyncOptions(destination="postgres", publish=str(tmp_path / "x.duckdb")))
     assert not copy.database.exists()

@@ -201,7 +201,13 @@ class TestCommand:
 
     def test_refuses_a_folder_that_is_not_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["report", "--file", str(tmp_path / "no" / "page.html")]) == 2
-        assert "no such folder" in capsys.readouterr().err
+        assert f"there is no folder {tmp_path / 'no'} for page.html: make it" in capsys.readouterr().err
+
+    def test_refuses_a_folder_in_the_place_of_the_page(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["report", "--file", str(tmp_path)]) == 2
+        assert f"{tmp_path} is a folder: name a file in it" in capsys.readouterr().err
 
     def test_needs_a_first_load(self, tmp_path: Path) -> None:
         options = SyncOptions(

@@ -134,6 +134,15 @@ def set_back(copy: Copy, span: timedelta, apart: timedelta = timedelta(0)) -> No
         target.pipeline.load()
 
 
+def test_screen_counts_the_last_syncs_in_words(copy: Copy, api: PrefectApi) -> None:
+    api.flow_run("COMPLETED")
+    copy.sync()
+    shown = status(copy.sync_options())
+    assert "last sync" in status_screen(shown).splitlines()
+    shown.syncs *= 2
+    assert "last 2 syncs" in status_screen(shown).splitlines()
+
+
 def test_sync_that_comes_too_late_names_the_gap_and_reads_what_is_left(copy: Copy, api: PrefectApi) -> None:
     copy.settings["runs_kept_days"] = 3.0
     run_id = api.flow_run("RUNNING")

@@ -90,7 +90,7 @@ def _add_dbt(commands: Commands) -> None:
 
 def _add_dialect(command: argparse.ArgumentParser, option: str) -> None:
     told = f"with {option}: whose SQL, such as snowflake (duckdb)"
-    command.add_argument("--dialect", metavar="NAME", default="duckdb", help=told)
+    command.add_argument("--dialect", metavar="NAME", help=told)
 
 
 def _add_report(commands: Commands) -> None:
@@ -129,7 +129,18 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
 def _command(commands: Commands, name: str) -> argparse.ArgumentParser:
     page = PAGES[name]
     made: argparse.ArgumentParser = commands.add_parser(name, help=page.summary, **_words(page))
+    # every option without a type of its own
+    made.register("type", None, _given)
     return made
+
+
+def _given(value: str) -> str:
+    # a default that is read instead would hide that a shell's variable is unset
+    if not value.strip():
+        raise argparse.ArgumentTypeError(
+            "the value is empty: leave the option out, or set the variable that it is from"
+        )
+    return value
 
 
 def _words(page: Page) -> dict[str, Any]:

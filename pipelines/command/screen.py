@@ -109,7 +109,7 @@ def status_screen(shown: Status) -> str:
         "",
         text_table(("resource", "watermark (UTC)"), watermarks),
         "",
-        f"last {len(shown.syncs)} syncs",
+        "last sync" if len(shown.syncs) == 1 else f"last {len(shown.syncs)} syncs",
         text_table(
             ("up to (UTC)", "since", "requests", "rows loaded", "whole", "gaps"),
             [

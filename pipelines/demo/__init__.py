@@ -23,6 +23,7 @@ import requests
 from prefect_runs import ConfigurationError
 
 from ..command.screen import sync_screen, text_table
+from ..destination.in_place import check_place
 from ..local.server import LocalServer, local_server
 from ..models.queries import QUERIES, Query
 from ..options import DEFAULT_DATASET, SyncOptions, check_file_name
@@ -64,11 +65,12 @@ def run_demo(database: Path, out: TextIO = sys.stdout) -> int:
     Returns the process's exit code, 0.
 
     Raises:
-        ConfigurationError: the file is there already (it is left alone), or is called like the dataset.
+        ConfigurationError: the file is there already (it is left alone), cannot be made, or is called like the dataset.
     """
     if database.exists():
         raise ConfigurationError(f"{database} exists already: remove it, or name another file with --database")
     check_file_name("--database", str(database), DEFAULT_DATASET)
+    check_place(database)
     with local_server(settings=IMPATIENT) as server:
         say(out, f"A Prefect {server.version} server runs at {server.url}")
         say(out, "\n1. Sample flows run")

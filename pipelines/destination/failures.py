@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.providers.toml import TomlProviderReadException
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 
 from prefect_runs import ConfigurationError, PrefectRunsError, WarehouseBusy
+
+from .in_place import not_writable
 
 T = TypeVar("T")
 
@@ -21,6 +27,10 @@ LOCKED = ("could not set lock", "conflicting lock", "database is locked")
 INTERRUPTED = ("query interrupted",)
 MEMORY = ("out of memory",)
 FULL = ("no space left", "disk full", "disk is full", "could not write")
+# DuckDB has no credentials, so that its words are not those of REFUSED
+NO_RIGHT = re.compile(r'cannot open file "(?P<file>[^"]+)": (?P<why>permission denied|read-only file system)', re.I)
+NO_RIGHT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+NO_DUCKDB = ("not a valid duckdb database file",)
 REFUSED = (
     *("authentication failed", "access denied", "permission denied", "no pg_hba.conf entry"),
     *("fatal:  database", "fatal:  role", "unable to open database file"),
@@ -49,6 +59,11 @@ TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
         WarehouseBusy,
         f"the destination has not enough memory ({{}}). {KEPT}; give it more, or load fewer rows at once "
         "(`sources.prefect_runs.settings.chunk_rows`).",
+    ),
+    (
+        NO_DUCKDB,
+        ConfigurationError,
+        "the file is no DuckDB database, and was left as it is ({}). Name another file.",
     ),
     (
         REFUSED,
@@ -96,6 +111,9 @@ def explained() -> Iterator[None]:
         if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)) or _says(error, INTERRUPTED):
             # dlt wraps an interrupt (Ctrl-C, SIGTERM) as if a step had failed, and DuckDB makes an error of it
             raise KeyboardInterrupt from None
+        unwritable = next(filter(None, map(_unwritable, _causes(error))), None)
+        if unwritable is not None:
+            raise unwritable from error
         for words, kind, told in TOLD:
             if _says(error, words):
                 raise kind(told.format(_innermost(error))) from error
@@ -111,6 +129,12 @@ def explained() -> Iterator[None]:
                 f"there is no destination {unknown.ref}: name one of dlt's, such as postgres, or one that is "
                 f"configured with a destination_type. dlt says:\n{str(unknown).strip()}"
             ) from error
+        unread = next((cause for cause in _causes(error) if isinstance(cause, TomlProviderReadException)), None)
+        if unread is not None:
+            files = [path for path in unread.full_paths if os.path.exists(path)] or unread.full_paths
+            # dlt's first line lists where it looked
+            _, _, found = str(unread).partition("\n")
+            raise ConfigurationError(f"{' or '.join(files)} is no TOML, correct it: {found.strip()}") from error
         configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
         if configuration is not None:
             raise ConfigurationError(str(configuration)) from error
@@ -122,6 +146,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+def _unwritable(cause: BaseException) -> ConfigurationError | None:
+    """What is to be said of a file or folder that could not be written for want of a right."""
+    if isinstance(cause, OSError) and cause.errno in NO_RIGHT_ERRORS and cause.filename:
+        return not_writable(cause.filename, str(cause.strerror))
+    match = NO_RIGHT.search(str(cause))
+    return not_writable(match["file"], match["why"]) if match else None
 
 
 def _says(error: BaseException, words: tuple[str, ...]) -> bool:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from prefect_runs import ConfigurationError
 
 
-def check_place(file: Path) -> None:
+def check_name(file: Path) -> None:
     """Refuse a place where no file can be, before anything is done for it.
 
     Raises:
         ConfigurationError: its folder does not exist, or it is one itself.
     """
-    if not file.parent.is_dir() or file.is_dir():
-        raise ConfigurationError(f"{file} cannot be written: there is no such folder, or it is one")
+    if file.is_dir():
+        raise ConfigurationError(f"{file} is a folder: name a file in it")
+    if not file.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {file.parent} for {file.name}: make it, or name another file")
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place where no file can be made, before anything is done for it.
+
+    Raises:
+        ConfigurationError: as `check_name`, or this user may not write into its folder.
+    """
+    check_name(file)
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise not_writable(file, "Permission denied")
+
+
+def not_writable(file: Path | str, why: str) -> ConfigurationError:
+    """What is said of a file or folder that the operating system does not let this user write."""
+    return ConfigurationError(
+        f"{file} cannot be written ({why}): give this user the right to, or name another file or folder"
+    )
 
 
 @contextlib.contextmanager

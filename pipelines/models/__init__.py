@@ -80,7 +80,8 @@ def check_dialect(dialect: str) -> None:
     try:
         sqlglot.Dialect.get_or_raise(dialect)
     except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+        known = ", ".join(sorted(filter(None, sqlglot.Dialect.classes)))
+        raise ConfigurationError(f"{error} sqlglot knows {known}") from None
 
 
 def check_destination(dialect: str) -> None:

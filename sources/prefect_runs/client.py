@@ -41,6 +41,9 @@ NO_REDIRECT: dict[str, Any] = {"allow_redirects": False}
 # the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
 ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
 
+# what this package never read; a server built from source may call itself 0+unknown
+OLD_VERSION = re.compile(r"[12]\.\d.*")
+
 PAGE_TITLE = re.compile(r"<title[^>]*>([^<]+)</title>", re.IGNORECASE)
 
 
@@ -161,7 +164,11 @@ class PrefectClient:
         return reply
 
     def version(self) -> str | None:
-        """The server's version, or None where it does not tell (Prefect Cloud)."""
+        """The server's version, or None where it does not tell (Prefect Cloud).
+
+        Raises:
+            ConfigurationError: there is no Prefect API, or one of a server older than Prefect 3.
+        """
         path = "/admin/version"
         response = self._send("GET", path, lambda rest: rest.get(path, **NO_REDIRECT))
         if response.status_code in (403, 404) and self.connection.is_cloud:
@@ -176,6 +183,11 @@ class PrefectClient:
             raise ConfigurationError(
                 f"GET {self._url(path)} answered {_excerpt(json.dumps(reply))}, which is no Prefect version. "
                 "Is this the URL of a Prefect API?"
+            )
+        if OLD_VERSION.fullmatch(reply):
+            raise ConfigurationError(
+                f"the server at {self.connection.url} is Prefect {reply}, and Prefect 3 is needed: upgrade the server, "
+                "or set the URL of another one"
             )
         return reply
 
@@ -264,7 +276,8 @@ class PrefectClient:
         came = f"answered {response.status_code} {response.reason}: {_excerpt(response.text)}"
         status = response.status_code
         if status in (401, 403):
-            raise AccessRefused(f"{asked} {came}. {self._credentials_hint()}")
+            sent = response.request.headers.get("Authorization")
+            raise AccessRefused(f"{asked} {came}. {self._sent(sent)}. {self._credentials_hint(sent)}")
         if status in RETRIED_STATUS or status >= 500:
             kind = ServerFailed if status == 500 else ServerUnavailable
             raise kind(f"{asked} {came}, after several tries. Try again later.")
@@ -292,7 +305,23 @@ class PrefectClient:
                 "Nothing of this sync's read was kept; try again."
             ) from None
 
-    def _credentials_hint(self) -> str:
+    def _sent(self, authorization: str | None) -> str:
+        """What a request that was refused had with it, without the secret itself."""
+        if authorization:
+            if "authorization" in map(str.lower, self.connection.headers):
+                what = "custom header Authorization"
+            elif self.connection.auth is None:
+                what = "user and password of .netrc"
+            else:
+                what = "auth string" if authorization.startswith("Basic ") else "API key"
+            return f"The {what} that was sent is refused"
+        held_back = self.connection.held_back
+        kept = f": those of Prefect's settings are for the host {held_back}, and go to no other" if held_back else ""
+        return f"Neither an API key nor an auth string was sent{kept}"
+
+    def _credentials_hint(self, sent: str | None) -> str:
+        if self.connection.held_back and not sent:
+            return "Set api_key or auth_string in dlt's secrets, or PREFECT_API_URL to this server as well."
         if self.connection.is_cloud:
             return "Set an API key that may read this workspace: PREFECT_API_KEY, or api_key in dlt's secrets."
         return (

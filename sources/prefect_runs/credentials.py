@@ -87,6 +87,7 @@ class Connection:
         headers: The custom headers, already part of ``auth``.
         verify: What ``requests`` calls ``verify``: a flag, or the path of the certificates to trust.
         workspace: Short name of the server or Cloud workspace, made from the URL.
+        held_back: The host that Prefect's own key, auth string or headers are for, where it is another one.
     """
 
     url: str
@@ -94,6 +95,7 @@ class Connection:
     headers: dict[str, str]
     verify: bool | str
     workspace: str
+    held_back: str | None = None
 
     @property
     def is_cloud(self) -> bool:
@@ -155,6 +157,7 @@ class PrefectCredentials(CredentialsConfiguration):
         prefect = prefect if prefect is not None else _prefect_settings_here()
         own_url = _set(self.api_url)
         url = api_url(own_url or _set(prefect.api_url) or DEFAULT_URL)
+        held_back = _held_back(url, prefect) if own_url else None
         if own_url:
             prefect = _for_host(url, prefect)
         headers = _usable_headers(prefect.custom_headers if self.custom_headers is None else self.custom_headers)
@@ -165,6 +168,7 @@ class PrefectCredentials(CredentialsConfiguration):
             headers=headers,
             verify=self._verify(prefect, url),
             workspace=workspace_name(url),
+            held_back=held_back,
         )
 
     def _authorization(self, prefect: PrefectSettings) -> str | None:
@@ -214,12 +218,20 @@ def _for_host(url: str, prefect: PrefectSettings) -> PrefectSettings:
     theirs = _set(prefect.api_url)
     if not theirs or _host(url) == _host(theirs):
         return prefect
-    if prefect.api_key or prefect.api_auth_string or prefect.custom_headers:
+    if held_back := _held_back(url, prefect):
         logger.warning(
-            f"Prefect's settings are for the host {_host(theirs)}: their key, auth string and headers "
+            f"Prefect's settings are for the host {held_back}: their key, auth string and headers "
             f"are not sent to {_host(url)}. What {_host(url)} asks for belongs into dlt's secrets."
         )
     return replace(prefect, api_key=None, api_auth_string=None, custom_headers={}, tls_insecure_skip_verify=False)
+
+
+def _held_back(url: str, prefect: PrefectSettings) -> str | None:
+    """The host that Prefect's key, auth string and headers are for; ``None`` where ``url`` may have what there is."""
+    theirs = _set(prefect.api_url)
+    if not theirs or _host(url) == _host(theirs):
+        return None
+    return _host(theirs) if prefect.api_key or prefect.api_auth_string or prefect.custom_headers else None
 
 
 def _host(text: str) -> str:

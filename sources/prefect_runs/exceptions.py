@@ -47,7 +47,10 @@ class WarehouseBusy(TemporaryError):
 
 
 class UnexpectedReply(PrefectRunsError):
-    """The reply is not what a Prefect 3 server answers: HTML, cut JSON, a field of another type."""
+    """The reply is not what a Prefect 3 server answers: cut JSON, a field of another type."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__().rstrip('.')}. If it stays so, report it with the version of the server."
 
 
 def described(value: object) -> str:

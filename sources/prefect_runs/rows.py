@@ -76,7 +76,7 @@ class Shape:
     def _refusal(self, row: Row, name: str, value: Any) -> UnexpectedReply:
         return UnexpectedReply(
             f"{self._table.name} row {row.get('id')}: {name} is {described(value)}, which this version does not "
-            "understand; nothing of this read was loaded. Is the server a Prefect 3?"
+            "understand; nothing of this read was loaded."
         )
 
 
@@ -129,7 +129,7 @@ def check_run(row: Row, asked: str) -> None:
         if not good:
             raise UnexpectedReply(
                 f"{asked} answered run {row['id']} with {field} {described(row.get(field))}, which this version does "
-                "not understand; nothing of this read was loaded. Is the server a Prefect 3?"
+                "not understand; nothing of this read was loaded."
             )
 
 
