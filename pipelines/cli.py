@@ -74,7 +74,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from .command.screen import verify_screen
     from .verify import VerifyOptions, verify
 
-    how = VerifyOptions(_time(arguments.since), arguments.sweep, arguments.repair)
+    how = VerifyOptions(_time(arguments.since), arguments.sweep, arguments.repair, arguments.histories)
     return _for_each(arguments, lambda options: verify(options, how), verify_screen, EXIT_DRIFT)
 
 

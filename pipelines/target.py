@@ -186,8 +186,13 @@ class Target:
         self.warehouse.loaded()
         return info.loads_ids[-1], normalized.row_counts
 
-    def reload(self, selections: Mapping[str, Selection], resources: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    def reload(
+        self, selections: Mapping[str, Selection], resources: Sequence[str] = (), trusting: bool = True
+    ) -> Iterator[dict[str, Any]]:
         """Read selected runs again, with their states, in as many loads as it takes.
+
+        Args:
+            trusting: see `source`.
 
         Yields:
             The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
@@ -197,7 +202,7 @@ class Target:
         in_chunks = any(selection.window for selection in selections.values())
         with self.access() as access:
             while True:
-                source = self.source(access, selections=selections).with_resources(*tables, "tombstones", "syncs")
+                source = self.source(access, trusting, selections).with_resources(*tables, "tombstones", "syncs")
                 load_id, _ = self.load(source)
                 yield self.sync_row(load_id)
                 # without a window there is nothing left to do, but an earlier backfill may be unfinished

@@ -14,6 +14,7 @@ from prefect_runs.access import Access
 from prefect_runs.client import Patience
 from prefect_runs.clock import text
 from prefect_runs.comparison import Comparison
+from prefect_runs.history_comparison import HistoryComparison
 from prefect_runs.privacy import Privacy
 from prefect_runs.progress import first_load_unfinished
 from prefect_runs.read_ahead import batches
@@ -21,14 +22,15 @@ from prefect_runs.resources import resource
 from prefect_runs.server import Server
 from prefect_runs.settings import RUN_TABLES
 from prefect_runs.tables import TABLES
-from prefect_runs.verify import Drift, Verification, Verify, one_each
+from prefect_runs.verify import Drift, Verification, Verify, What, one_each
 from prefect_runs.windows import Window
 
 from .destination.failures import explained
 from .destination.holdings import WarehouseHoldings
 from .options import SyncOptions
-from .target import Target
+from .target import Target, states_of
 
+INCOMPLETE: What = "incomplete history"
 # drifts that one row of `verifications` names; the rest are in its numbers
 DRIFTS_RECORDED = 1_000
 # runs that one load of a repair reads again
@@ -44,6 +46,8 @@ class VerifyOptions:
     since: datetime | None = None
     sweep: bool = False
     repair: bool = False
+    histories: bool = False
+    """Compare state histories with the endpoint too, a request for each run."""
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Pass:
     verified_at: datetime
     watermarks: dict[str, datetime]
     swept: bool
+    histories: bool
     partial: bool
     after_repair: bool
     requests: int
@@ -120,6 +125,7 @@ class Verifier:
         self.target = Target(options)
         self.how = how
         self.holdings = WarehouseHoldings(self.target.warehouse)
+        self._histories: dict[str, HistoryComparison] = {}
 
     def run(self) -> VerifyReport:
         """Compare, record; with `repair` also repair, compare again and record that."""
@@ -131,8 +137,15 @@ class Verifier:
         tables = [table for table in RUN_TABLES if table in watermarks]
         if not tables or first_load_unfinished(state):
             raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
+        if self.how.histories and not any(states_of(table) in self.target.watermarks() for table in tables):
+            raise ConfigurationError("no state history was loaded, so there is none to compare (--histories)")
         server = self._server()
         verifies = {table: server.verify(table, self.holdings, watermarks[table]) for table in tables}
+        self._histories = {
+            table: server.history_comparison(table, self.holdings, watermarks[table])
+            for table in tables
+            if self.how.histories and states_of(table) in self.target.watermarks()
+        }
         first = self._first(server, verifies)
         report = VerifyReport(
             self.target.workspace, server.version, self.target.options.where, self.target.options.dataset, [first]
@@ -159,9 +172,12 @@ class Verifier:
         found = []
         for table, verify in verifies.items():
             window = verify.kept(self.target.settings.horizon, self.how.since or self.target.filters.start)
-            found.append(
+            compared = (
                 verify.sweep(window, self._comparison(table)) if self.how.sweep else verify.compare_counts(window)
             )
+            if table in self._histories:
+                compared.drifts = one_each([*compared.drifts, *self._histories[table].differing(window)])
+            found.append(compared)
         return self._pass(server, found, 0, after_repair=False)
 
     def _again(self, server: Server, verifies: dict[str, Verify], first: Pass) -> Pass:
@@ -177,6 +193,9 @@ class Verifier:
                 comparison = self._comparison(earlier.table)
                 swept = [drift for interval in intervals for drift in verify.swept(interval, comparison)]
                 now.drifts = one_each([*now.drifts, *swept])
+            incomplete = [drift.run_id for drift in earlier.drifts if drift.run_id and drift.what == INCOMPLETE]
+            if incomplete:
+                now.drifts.extend(self._histories[earlier.table].among(incomplete, earlier.window))
             found.append(now)
         return self._pass(server, found, before, after_repair=True)
 
@@ -187,7 +206,8 @@ class Verifier:
         watermarks = {table.table: self.target.watermarks()[table.table] for table in found}
         requests = server.client.requests_sent - before
         partial = self.how.since is not None
-        return Pass(found, server.ceiling, watermarks, self.how.sweep, partial, after_repair, requests)
+        how = self.how.sweep, self.how.histories
+        return Pass(found, server.ceiling, watermarks, *how, partial, after_repair, requests)
 
     def _repair(self, report: VerifyReport) -> None:
         drifts = report.passes[0].drifts
@@ -202,7 +222,8 @@ class Verifier:
             self._reload({table: Selection(ids=of_table) for table, of_table in ids.items()}, report)
 
     def _reload(self, selections: dict[str, Selection], report: VerifyReport) -> None:
-        for row in self.target.reload(selections):
+        # of an incomplete history the last state is there, which a sync takes for a sign that all are
+        for row in self.target.reload(selections, trusting=not self.how.histories):
             report.repair_requests += row["requests"]
             report.gaps += row["gaps"]
 
@@ -225,10 +246,11 @@ def _record(found: Verification, pass_: Pass, workspace: str) -> dict[str, Any]:
         "window_start": text(found.window.start),
         "window_end": text(found.window.end),
         "swept": pass_.swept,
+        "histories": pass_.histories,
         "after_repair": pass_.after_repair,
         "server_runs": found.server_runs,
         "warehouse_runs": found.warehouse_runs,
-        "changed": counts["changed"] + counts["double"] + counts["without history"],
+        "changed": sum(counts[what] for what in ("changed", "double", "without history", INCOMPLETE)),
         **{name: counts[name] for name in ("missing", "deleted", "aged_out", "since_last_sync")},
         "requests": pass_.requests,
         "gaps": json.dumps(found.gaps),

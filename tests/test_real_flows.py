@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import DATABASE, IMPATIENT, SHORT_LOOKBACK_SECONDS, VERSION, Copy
-from prefect_api import PrefectApi, now, seconds
+from prefect_api import PrefectApi, as_state, now, seconds
 from warehouses import CHOSEN
 
 from prefect_runs.chains import StateEvent
@@ -187,6 +187,25 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
     parted.sync(resources=("flow_runs",))
     parted.sync(resources=("task_runs", "task_run_states"))
     assert parted.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
+
+
+def test_state_set_through_the_api_that_the_client_passes_over_is_found_by_verify(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    with playing(server, "waiting", str(go_on)) as process:
+        [task_run] = task_runs_of(api, told(process)["flow_run"])
+        api.wait("task_runs", task_run, "Running")
+        api.call("POST", f"/task_runs/{task_run}/set_state", {"state": as_state("FAILED"), "force": True})
+        go_on.touch()
+        process.wait()
+    api.wait("task_runs", task_run, "Completed")
+    copy.sync()
+    assert copy.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Completed"]]
+    assert copy.verify(sweep=True).whole
+    assert copy.verify(histories=True, repair=True).whole
+    assert copy.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Failed", "Completed"]]
+    copy.assert_true()
 
 
 @pytest.mark.parametrize("flow_run_begins", ["before", "after"])

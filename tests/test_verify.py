@@ -17,6 +17,7 @@ import prefect_runs.verify
 import prefect_runs_pipelines.verify
 from prefect_runs.client import Patience
 from prefect_runs.clock import as_utc
+from prefect_runs_pipelines.command.screen import verify_screen
 from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
 from prefect_runs_pipelines.verify import VerifyReport
@@ -111,6 +112,20 @@ def test_state_missing_from_the_history_is_fetched_again(copy: Copy, runs: list[
     assert found(report) == {runs[1]: "without history"}
     assert report.whole
     copy.assert_true()
+
+
+def test_state_missing_amid_a_history_is_found_run_by_run(copy: Copy, runs: list[str]) -> None:
+    gone = f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{runs[1]}' AND sequence = 1"
+    copy.change(gone, f"UPDATE prefect.flow_run_states SET sequence = 9 WHERE flow_run_id = '{runs[4]}'")
+    assert copy.verify(sweep=True).whole
+    report = copy.verify(histories=True, repair=True)
+    assert found(report) == {runs[1]: "incomplete history", runs[4]: "incomplete history"}
+    assert found(report, 1) == {}
+    assert report.whole
+    copy.assert_true()
+    sql = "SELECT [histories, whole] FROM prefect.verifications WHERE resource = 'flow_runs' ORDER BY _dlt_load_id"
+    assert copy.values(sql) == [[False, True], [True, False], [True, True]]
+    assert "counts, histories" in verify_screen(report)
 
 
 def test_changes_after_the_last_sync_are_left_to_the_next(copy: Copy, api: PrefectApi, runs: list[str]) -> None:

@@ -52,6 +52,7 @@ def _add_verify(commands: Commands) -> None:
     _add_destination(verify)
     verify.add_argument("--since", metavar="TIME", help="only runs expected to start from then on, such as 2026-01-31")
     verify.add_argument("--sweep", action="store_true", help="compare every column, not only counts: reads every run")
+    verify.add_argument("--histories", action="store_true", help="compare state histories too: a request for each run")
     verify.add_argument("--repair", action="store_true", help="read again what differs, and verify again")
 
 

@@ -145,6 +145,7 @@ def verify_screen(report: VerifyReport) -> str:
 
 def _pass_lines(pass_: Pass) -> list[str]:
     how = "every column" if pass_.swept and not pass_.after_repair else "counts"
+    how += ", histories" if pass_.histories and not pass_.after_repair else ""
     tables = [
         (found.table, found.server_runs, found.warehouse_runs, f"{found.intervals:,} intervals, {how}")
         for found in pass_.tables

@@ -60,6 +60,12 @@ class WarehouseHoldings:
         )
         return {row[0] for row in self._in_window(table, "run.id", window, missing)}
 
+    def numbers(self, table: str, run_ids: Collection[str]) -> Mapping[str, Mapping[str, int | None]]:
+        """See `prefect_runs.history_comparison.HeldHistories`; a run without any state there is one too."""
+        there = self._warehouse.present(table, run_ids)
+        found = self._warehouse.numbers(states_of(table), there)
+        return {run_id: found.get(run_id, {}) for run_id in there}
+
     def rows(self, table: str, window: Window) -> list[dict[str, Any]]:
         """See `Holdings`."""
         columns = ["_dlt_id", *(column.name for column in TABLES[table].columns)]

@@ -103,6 +103,16 @@ class Warehouse:
             last[run_id] = max(number, last.get(run_id, 0))
         return last
 
+    def numbers(self, states: str, run_ids: Collection[str]) -> Mapping[str, Mapping[str, int | None]]:
+        """Run id → state id → number of the state, of the runs `run_ids` of which the table `states` has any."""
+        found: dict[str, dict[str, int | None]] = {}
+        sequence = "sequence" if self.has(states, "sequence") else "NULL"
+        run = _run_column(states)
+        sql = f"SELECT {run}, id, {sequence} FROM {{{states}}} AS run WHERE {run} IN ({{ids}})"
+        for run_id, state_id, number in self._with_ids(sql, run_ids):
+            found.setdefault(run_id, {})[state_id] = number
+        return found
+
     def were_in(self, table: str, run_ids: Collection[str], state_types: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
         run, types = _run_column(table), ", ".join(f"'{type_}'" for type_ in state_types)

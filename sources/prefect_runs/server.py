@@ -18,6 +18,7 @@ from .dimensions import DIMENSIONS
 from .event_buffer import EventBuffer
 from .events import EventFeed, states_told
 from .filters import scope
+from .history_comparison import HeldHistories, HistoryComparison
 from .history_counts import history_counts, history_window
 from .inventory import INVENTORY
 from .known import Known
@@ -199,6 +200,10 @@ class Server:
             return self.retention.reason(ended, self.ceiling)
 
         return Verify(self._reader(runs), whole, holdings, watermark, open_from, ended_from, reason)
+
+    def history_comparison(self, runs: str, held: HeldHistories, watermark: datetime) -> HistoryComparison:
+        """What compares the state histories of `flow_runs` or `task_runs` with the endpoint's."""
+        return HistoryComparison(self._reader(runs), held, watermark)
 
     @contextmanager
     def reading(self, resource: str) -> Iterator[None]:

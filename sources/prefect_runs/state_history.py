@@ -15,9 +15,10 @@ from .change_capture import ChangeCapture, Outcome, RunRef
 from .clock import MICROSECOND, parse, text
 from .event_buffer import AFTER, BEFORE, EventBuffer
 from .exceptions import AccessRefused, NotFound
+from .histories import endpoint_histories
 from .paging import Row
 from .progress import State, StateCursor
-from .read_ahead import batches, read_ahead
+from .read_ahead import batches
 from .run_reader import FLOW_RUN
 from .settings import REMEMBERED_RUNS
 from .tally import Tally
@@ -63,9 +64,7 @@ class StateHistory:
         self._seen: set[str] = set()
         self._reached: datetime | None = None
         self._tally = tally
-        self._client = capture.reader.client
-        self._one = capture.reader.kind.one
-        self._table = f"{self._one}_run_states"
+        self._table = f"{capture.reader.kind.one}_run_states"
 
     def changed_states(self, state: State) -> Iterator[list[RunState]]:
         """The states that the warehouse lacks, with their runs' ids and their numbers in the run.
@@ -197,17 +196,7 @@ class StateHistory:
             self._cancellations.note(states)
 
     def _histories(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
-        return read_ahead((self._history_call(run_id) for run_id in sorted(run_ids)), self._client.connections)
-
-    def _history_call(self, run_id: str) -> Callable[[], tuple[str, list[Row]]]:
-        path, column = f"/{self._one}_run_states/", f"{self._one}_run_id"
-
-        def fetch() -> tuple[str, list[Row]]:
-            states = self._client.rows(self._client.get(path, {column: run_id}), f"GET {path}")
-            ordered = sorted(states, key=lambda state: parse(state["timestamp"]))
-            return run_id, [{**state, "sequence": number} for number, state in enumerate(ordered, 1)]
-
-        return fetch
+        return endpoint_histories(self._capture.reader.client, self._capture.reader.kind, sorted(run_ids))
 
     def _missing(self, histories: list[tuple[str, list[Row]]]) -> Iterator[list[RunState]]:
         """The states that the warehouse lacks, or has with another number."""

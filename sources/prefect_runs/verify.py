@@ -30,7 +30,7 @@ SLOW_SECONDS = 5.0
 # so many runs of intervals that differ are read at once; an interval with more is first cut into finer ones
 RUNS_PER_INTERVAL = 400
 
-What = Literal["missing", "changed", "double", "without history", "deleted", "aged_out"]
+What = Literal["missing", "changed", "double", "without history", "incomplete history", "deleted", "aged_out"]
 Counts = Counter[tuple[int, str | None, str | None]]
 """Runs by number of the interval, state type and state name."""
 
