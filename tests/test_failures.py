@@ -349,6 +349,11 @@ class TestNoRightToWrite:
         with pytest.raises(ConfigurationError, match=told), failures.explained():
             raise PermissionError(errno.EACCES, "Permission denied", "/srv/dlt/x")
 
+    def test_a_file_that_was_to_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(ConfigurationError, match=rf"^{tmp_path} cannot be read"), failures.explained():
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
     def test_a_table_of_a_destination_is_refused_to_the_credentials(self) -> None:
         with pytest.raises(ConfigurationError, match="with these credentials"), failures.explained():
             raise RuntimeError("permission denied for schema prefect")

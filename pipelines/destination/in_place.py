@@ -34,9 +34,11 @@ def check_place(file: Path) -> None:
 
 
 def not_writable(file: Path | str, why: str) -> ConfigurationError:
-    """What is said of a file or folder that the operating system does not let this user write."""
+    """What is said of a file or folder that the operating system does not let this user write, or even read."""
+    # as a configuration file, which nobody was about to write
+    what = "read" if os.path.exists(file) and not os.access(file, os.R_OK) else "written"
     return ConfigurationError(
-        f"{file} cannot be written ({why}): give this user the right to, or name another file or folder"
+        f"{file} cannot be {what} ({why}): give this user the right to, or name another file or folder"
     )
 
 
