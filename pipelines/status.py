@@ -35,6 +35,8 @@ class Status:
     whole_up_to: datetime | None
     """What the last verification proved; None where none did."""
     warnings: list[str]
+    workspaces: list[str]
+    """All that were ever synced into the dataset."""
 
     def as_json(self) -> str:
         """The status as one JSON object."""
@@ -62,6 +64,7 @@ def status(options: SyncOptions) -> Status:
             syncs=_last_syncs(target.warehouse),
             whole_up_to=_whole_up_to(target.warehouse),
             warnings=_warnings(target),
+            workspaces=target.warehouse.workspaces(),
         )
 
 

@@ -38,7 +38,7 @@ from .destination.torso import remove_torso
 from .destination.warehouse import Untrusted, Warehouse
 from .destination.zero_character import REFUSED_BY, without_zeros
 from .options import SyncOptions
-from .workspaces import workspace_of
+from .workspaces import configured, workspace_of
 
 # dlt names a schema after its source
 SCHEMA = "prefect_runs"
@@ -154,6 +154,19 @@ class Target:
         """
         if not self.warehouse.has("flow_runs"):
             raise ConfigurationError(f"there are no runs in {self.options.where} yet: run prefect-runs sync first")
+
+    def require_workspace(self) -> None:
+        """Refuse a workspace that neither the dataset nor the configuration knows.
+
+        Raises:
+            ConfigurationError: naming those that are there.
+        """
+        there = self.warehouse.workspaces()
+        if self.workspace not in (*there, *configured()):
+            raise ConfigurationError(
+                f"there is nothing of {self.workspace} in {self.options.where}; there is of {', '.join(there)}: name one "
+                "with --workspace"
+            )
 
     def access(self) -> Access:
         """What several sources share, one after the other."""

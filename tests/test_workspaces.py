@@ -272,6 +272,10 @@ def test_a_workspace_that_loaded_nothing_yet_can_be_asked_for(
     told = json.loads(dataset.works("report", "--workspace", "south", "--json"))
     assert (told["workspace"], told["flow_runs"] > 0) == ("south", True)
     assert json.loads(dataset.works("report", "--workspace", "east", "--json"))["flow_runs"] == 0
+    shown = dataset.works("status", "--workspace", "east")
+    assert "nothing of east yet, but of south (--workspace)" in shown
+    unknown = dataset.run("report", "--workspace", "nope", "--api-url", second.url)
+    assert (unknown.returncode, "there is of south: name one" in unknown.stderr) == (2, True)
     refused = dataset.run("report")
     assert (refused.returncode, "name one of east, south (--workspace)" in refused.stderr) == (2, True)
 

@@ -33,7 +33,10 @@ DLT = """\
     settings and filters in [sources.prefect_runs], credentials of the
     server and the destination; they win over Prefect's
 SOURCES__PREFECT_RUNS__SETTINGS__LOOKBACK_MINUTES, …
-    the same, as variables"""
+    the same, as variables
+DLT_DATA_DIR
+    where dlt keeps rows until they are loaded, and traces (~/.dlt, or
+    /var/dlt for root)"""
 
 CACHE = """\
 PREFECT_RUNS_CACHE

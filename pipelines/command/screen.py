@@ -96,7 +96,8 @@ def backfill_screen(report: BackfillReport) -> str:
 def status_screen(shown: Status) -> str:
     """The screen of `status`."""
     if not any(shown.rows.values()):
-        return f"{shown.destination} holds nothing of {shown.workspace} yet; run prefect-runs sync"
+        of_others = f", but of {', '.join(shown.workspaces)} (--workspace)" if shown.workspaces else ""
+        return f"{shown.destination} holds nothing of {shown.workspace} yet{of_others}; run prefect-runs sync"
     watermarks = [(name, time) for name, time in shown.watermarks.items()]
     lines = [
         f"{shown.workspace} → {shown.destination}, dataset {shown.dataset} (dlt pipeline {shown.pipeline})",

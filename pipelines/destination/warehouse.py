@@ -230,6 +230,10 @@ class Warehouse:
         self._is_alone = None
         self._columns = None
 
+    def workspaces(self) -> list[str]:
+        """The names of all workspaces that were ever synced into the dataset."""
+        return sorted(row[0] for row in self.rows("SELECT DISTINCT workspace FROM {syncs}"))
+
     def missing(self, tables: Iterable[str]) -> list[str]:
         """Those of `tables` that are not in the dataset, whoever's pipeline loads into it."""
         return [table for table in tables if not self.has(table)]

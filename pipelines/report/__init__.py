@@ -37,6 +37,7 @@ def write_report(options: SyncOptions, file: Path, days: int, now: datetime) -> 
     options.check_file()
     with explained(), asked_only(options) as target:
         target.require_runs()
+        target.require_workspace()
         found = find(Answers(target), target.workspace, now, days)
     with in_place_of(file) as beside:
         beside.write_text(page(found), encoding="utf-8")
