@@ -164,8 +164,8 @@ class Target:
         there = self.warehouse.workspaces()
         if self.workspace not in (*there, *configured()):
             raise ConfigurationError(
-                f"there is nothing of {self.workspace} in {self.options.where}; there is of {', '.join(there)}: name one "
-                "with --workspace"
+                f"there is nothing of {self.workspace} in {self.options.where}; there is of {', '.join(there)}: "
+                "name one with --workspace"
             )
 
     def access(self) -> Access:

@@ -75,9 +75,7 @@ def _add_status(commands: Commands) -> None:
 def _add_models(commands: Commands) -> None:
     models = _command(commands, "models")
     _add_destination(models)
-    models.add_argument(
-        "--print", action="store_true", help="print the statements instead; only filesystem must be configured"
-    )
+    models.add_argument("--print", action="store_true", help="print the statements; only filesystem need be there")
     _add_dialect(models, "--print")
 
 
