@@ -73,16 +73,20 @@ def lock_problems(root: Path) -> list[str]:
     extras = described["optional-dependencies"].values()
     asked = [*described["dependencies"], *(line for extra in extras for line in extra)]
     wanted = [Requirement(line) for line in asked if not line.startswith(described["name"])]
-    problems = []
+    pinned = {file: _pins((root / file).read_text().splitlines()) for file in _pin_files(root)}
     # the flow runs in an environment of its own, beside a Prefect
-    pinned = ("pipelines/local/servers/prefect-flow.txt", "constraints.txt")
-    pins = {name: pin for file in pinned for name, pin in _pins((root / file).read_text().splitlines()).items()}
-    for requirement in wanted:
-        pin = pins.get(_name(requirement.name))
-        if pin is None:
-            problems.append(f"constraints.txt does not pin {requirement.name}")
-        elif not requirement.specifier.contains(pin):
-            problems.append(f"constraints.txt pins {requirement.name}=={pin}, pyproject.toml asks for {requirement}")
+    everywhere = {*pinned["constraints.txt"], *pinned["pipelines/local/servers/prefect-flow.txt"]}
+    problems = [
+        f"constraints.txt does not pin {requirement.name}"
+        for requirement in wanted
+        if _name(requirement.name) not in everywhere
+    ]
+    for file, pins in pinned.items():
+        # others are of environments without the project
+        for requirement in wanted if "dlt" in pins else ():
+            pin = pins.get(_name(requirement.name))
+            if pin and not requirement.specifier.contains(pin):
+                problems.append(f"{file} pins {requirement.name}=={pin}, pyproject.toml asks for {requirement}")
     # extras ask for parts of what is bound where it is asked for first
     bounds = {_name(requirement.name): requirement.specifier for requirement in reversed(wanted)}
     for line in (root / "sources/prefect_runs/requirements.txt").read_text().splitlines():
@@ -166,6 +170,13 @@ CHECKS: Mapping[str, Callable[[Path], list[str]]] = {
     "docs and dbt package": docs_problems,
     "working tree": tree_problems,
 }
+
+
+def _pin_files(root: Path) -> list[str]:
+    """constraints.txt, and the pins of every environment of its own."""
+    folders = ("pipelines/local/servers", "benchmarks/environments")
+    found = [path.relative_to(root).as_posix() for folder in folders for path in (root / folder).glob("*.txt")]
+    return ["constraints.txt", *sorted(found)]
 
 
 def _pins(lines: Iterable[str]) -> dict[str, str]:

@@ -77,10 +77,11 @@ def test_changelog_of_another_version_is_found(tree: Path, changelog: str, probl
     ("file", "old", "new", "problem"),
     [
         ("constraints.txt", "\ndlt==1.31.0", "\ndlt==1.30.0", "pins dlt==1.30.0"),
+        ("pipelines/local/servers/airflow.txt", "\nsqlglot==30.21.0", "\nsqlglot==30.24.0", "pins sqlglot==30.24.0"),
         ("constraints.txt", "\npytest==", "\nno-pytest==", "does not pin pytest"),
         ("sources/prefect_runs/requirements.txt", "dlt>=1.31", "dlt>=1.2", "asks for dlt>=1.2,<2"),
     ],
-    ids=["too low", "missing", "copy asks for another"],
+    ids=["too low", "too high in an environment of its own", "missing", "copy asks for another"],
 )
 def test_lock_that_does_not_fit_is_found(tree: Path, file: str, old: str, new: str, problem: str) -> None:
     changed(tree / file, old, new)
