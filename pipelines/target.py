@@ -92,7 +92,6 @@ class Target:
         except BaseException:
             self._lock.release()
             raise
-        self._note_file()
         self.warehouse = Warehouse(self.pipeline, self.workspace)
 
     def __enter__(self) -> Target:
@@ -114,7 +113,6 @@ class Target:
             # dlt believes a newer state here more than the destination's, which may be another one of that name, be put
             # back from a backup, or be begun anew by another workspace: the watermark would pass over what it lacks
             self.pipeline.drop()
-            self._note_file()
         self.ask_destination()
         for load_id in self.pipeline.list_normalized_load_packages():
             patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
@@ -124,6 +122,7 @@ class Target:
 
     def ask_destination(self) -> None:
         """Make the pipeline's state and schema those of the destination."""
+        self._note_file()
         patiently(self._sync_destination)
         if not self.pipeline.default_schema_name:
             patiently(self._share_schema)

@@ -68,7 +68,7 @@ def state_event(event: Row) -> StateEvent | None:
         resource["prefect.state-type"],
         resource.get("prefect.state-name"),
         _state(event, payload) if "task_run" in payload else None,
-        _flow_run(event),
+        _flow_run(event) if "task_run" in payload else None,
     )
 
 
