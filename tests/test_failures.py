@@ -174,9 +174,18 @@ class TestRowsOfAnotherShape:
         assert set(command.copy.values("SELECT state_type FROM prefect.flow_runs")) == {"HIBERNATING"}
 
 
+# a sync may have the file open for a moment, as it answers another question: that is waited for
 HOLD = """
 import sys, time, duckdb
-held = duckdb.connect(sys.argv[1])
+latest = time.monotonic() + 30
+while True:
+    try:
+        held = duckdb.connect(sys.argv[1])
+        break
+    except duckdb.IOException:
+        if time.monotonic() > latest:
+            raise
+        time.sleep(0.01)
 print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 """
