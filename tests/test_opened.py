@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import dlt
 import pytest
 from conftest import Copy
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
 from prefect_api import PrefectApi
 from warehouses import CHOSEN
 
@@ -107,3 +110,17 @@ def test_given_back_at_once_after_an_error_and_at_the_end(
         assert somebody_else_opens(where)
         target.warehouse.counts()
     assert somebody_else_opens(where)
+
+
+@pytest.mark.parametrize(
+    ("catalog", "keeps"), [("postgresql://loader:x@localhost/lake", False), ("duckdb:///lake.duckdb", True)]
+)
+def test_lake_is_let_go_soon_unless_a_server_keeps_its_catalogue(
+    catalog: str, keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = dlt.destinations.ducklake(credentials=DuckLakeCredentials("lake", catalog=catalog))
+    pipeline = dlt.pipeline("lake", destination=lake, dataset_name="prefect", pipelines_dir=str(tmp_path))
+    # made, and not opened
+    pipeline.extract([{"id": 1}], table_name="runs")
+    assert opened.keeps_others_out(pipeline.sql_client()) is keeps

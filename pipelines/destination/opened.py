@@ -13,6 +13,9 @@ from dlt.destinations.sql_client import SqlClientBase
 MOMENT_SECONDS = 0.1
 # a DuckDB file that is held open keeps everybody else out: one that is asked for longer is opened for each question
 AT_MOST_SECONDS = 2.0
+# for how long a lake stays open whose catalogue a server keeps: its readers and writers do not mind
+LAKE_SECONDS = 5.0
+SERVERS = ("postgres", "postgresql", "mysql")
 
 
 class Opened:
@@ -51,8 +54,12 @@ class Opened:
                 with suppress(Exception):
                     self._close()
                 raise
-            if self._lingers and time.monotonic() < self._until:
-                self._close_soon()
+            if not self._lingers:
+                self._close()
+            elif not keeps_others_out(self._client):
+                self._close_in(LAKE_SECONDS)
+            elif time.monotonic() < self._until:
+                self._close_in(MOMENT_SECONDS)
             else:
                 self._close()
 
@@ -68,14 +75,14 @@ class Opened:
             self.close()
             self._client = None
 
-    def _close_soon(self) -> None:
+    def _close_in(self, seconds: float) -> None:
         def close() -> None:
             with self._lock:
                 # it may have been opened again while this waited for the lock
                 if self._closing is closing:
                     self._close()
 
-        self._closing = closing = threading.Timer(MOMENT_SECONDS, close)
+        self._closing = closing = threading.Timer(seconds, close)
         closing.daemon = True
         closing.start()
 
@@ -89,3 +96,9 @@ class Opened:
         if self._is_open and self._client:
             self._is_open = False
             self._client.close_connection()
+
+
+def keeps_others_out(client: SqlClientBase[Any]) -> bool:
+    """Whether what the client has open is nobody else's for so long: a file, unlike a lake's catalogue on a server."""
+    catalog = getattr(client.credentials, "catalog", None)
+    return getattr(catalog, "drivername", None) not in SERVERS
