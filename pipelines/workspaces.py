@@ -18,7 +18,8 @@ from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.exceptions import ConfigurationException
 
 from prefect_runs import ConfigurationError, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
-from prefect_runs.credentials import LOOPBACK, Connection, api_url
+from prefect_runs.credentials import Connection
+from prefect_runs.urls import LOOPBACK, api_url
 
 from .destination.failures import explained
 from .options import SyncOptions

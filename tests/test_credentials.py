@@ -17,15 +17,10 @@ from dlt.common.configuration.resolve import resolve_configuration
 from requests.auth import AuthBase
 
 from prefect_runs import credentials as credentials_module
-from prefect_runs.credentials import (
-    DEFAULT_URL,
-    Connection,
-    PrefectCredentials,
-    api_url,
-    workspace_name,
-)
+from prefect_runs.credentials import DEFAULT_URL, Connection, PrefectCredentials
 from prefect_runs.exceptions import ConfigurationError
 from prefect_runs.prefect_settings import BUILT_IN_PROFILES, TOML_KEYS, PrefectSettings, read_prefect_settings
+from prefect_runs.urls import api_url, workspace_name
 from prefect_runs_pipelines.local.server import server_python
 
 ACCOUNT = "0fc4d3e1-7b2a-4c55-9d08-3a1b2c3d4e5f"

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from dlt.common import logger
 from dlt.common.configuration.specs import CredentialsConfiguration, configspec
@@ -22,34 +21,18 @@ from requests.auth import AuthBase
 
 from .exceptions import ConfigurationError
 from .prefect_settings import PrefectSettings, read_prefect_settings
+from .urls import api_url, host_of, is_workspace, shown, user_info, workspace_name
 
 DEFAULT_URL = "http://127.0.0.1:4200/api"
-CLOUD_FORM = "https://api.prefect.cloud/api/accounts/<account id>/workspaces/<workspace id>"
-
 # what `dlt init` writes for a value that the user is to fill in
 PLACEHOLDER = "<configure me>"
 
 # prefect/client/base.py drops these with a warning, for it sets them itself
 PROTECTED_HEADERS = frozenset({"user-agent", "prefect-csrf-token", "prefect-csrf-client"})
 
-# first path segment of the pages of both user interfaces of 3.x, and of the API's own documentation
-_UI_PAGE = re.compile(
-    "artifacts|automations|blocks|concurrency-limits(-v2)?|dashboard|deployments|docs|events|flow-runs|flows|"
-    "login|notifications|runs|settings|variables|work-pools|work-queues"
-)
-
-LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1", "::1", "localhost"})
-DEFAULT_PORTS = {"http": 80, "https": 443}
-
 # checked here because the HTTP library shows a header that it refuses, secret or not, in its exception
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-
-_CLOUD_HOST = re.compile(r"(?:api|app)\.(?P<domain>(?:[\w-]+\.)?prefect\.(?:cloud|dev))")
-# the API's path is plural, the browser's singular
-_WORKSPACE_PATH = re.compile(r"(?P<prefix>.*)/accounts?/(?P<account>[\w-]+)/workspaces?/(?P<workspace>[\w-]+)(?:/.*)?")
-_API_PATH = re.compile(r"(?P<api>(?:/.*)?/api)(?:/docs|/redoc|/openapi\.json|/health)?")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 TSecretHeaders = Annotated[dict[str, str], SecretSentinel]
 
@@ -100,7 +83,7 @@ class Connection:
     @property
     def is_cloud(self) -> bool:
         """Whether the URL is that of a workspace, which self-hosted servers do not have."""
-        return _WORKSPACE_PATH.fullmatch(urlsplit(self.url).path) is not None
+        return is_workspace(self.url)
 
     def __repr__(self) -> str:
         return (
@@ -141,7 +124,7 @@ class PrefectCredentials(CredentialsConfiguration):
         self.api_url = native_value
 
     def __str__(self) -> str:
-        return f"PrefectCredentials(api_url={_shown(_set(self.api_url) or '')!r})"
+        return f"PrefectCredentials(api_url={shown(_set(self.api_url) or '')!r})"
 
     __repr__ = __str__
 
@@ -157,9 +140,7 @@ class PrefectCredentials(CredentialsConfiguration):
         prefect = prefect if prefect is not None else _prefect_settings_here()
         own_url = _set(self.api_url)
         url = api_url(own_url or _set(prefect.api_url) or DEFAULT_URL)
-        held_back = _held_back(url, prefect) if own_url else None
-        if own_url:
-            prefect = _for_host(url, prefect)
+        prefect, held_back = _for_host(url, prefect) if own_url else (prefect, None)
         headers = _usable_headers(prefect.custom_headers if self.custom_headers is None else self.custom_headers)
         authorization = self._authorization(prefect)
         return Connection(
@@ -179,9 +160,9 @@ class PrefectCredentials(CredentialsConfiguration):
         own_url = _set(self.api_url)
         prefect_url = None if own_url else _set(prefect.api_url)
         return (
-            _basic(_user_info(own_url) or _set(self.auth_string))
+            _basic(user_info(own_url) or _set(self.auth_string))
             or _bearer(_set(self.api_key))
-            or _basic(_user_info(prefect_url) or _set(prefect.api_auth_string))
+            or _basic(user_info(prefect_url) or _set(prefect.api_auth_string))
             or _bearer(_set(prefect.api_key))
         )
 
@@ -209,37 +190,23 @@ def _set(value: str | None) -> str | None:
     return None if text.strip() in ("", PLACEHOLDER) else text
 
 
-def _for_host(url: str, prefect: PrefectSettings) -> PrefectSettings:
-    """Prefect's settings as far as they may be used for a URL which is not theirs.
+def _for_host(url: str, prefect: PrefectSettings) -> tuple[PrefectSettings, str | None]:
+    """Prefect's settings as far as they may be used for a URL which is not theirs, and the host they are kept for.
 
     A key goes to the host it was configured for and to no other. Without a URL beside it, it was configured
     for whatever dlt's configuration names.
     """
     theirs = _set(prefect.api_url)
-    if not theirs or _host(url) == _host(theirs):
-        return prefect
-    if held_back := _held_back(url, prefect):
-        logger.warning(
-            f"Prefect's settings are for the host {held_back}: their key, auth string and headers "
-            f"are not sent to {_host(url)}. What {_host(url)} asks for belongs into dlt's secrets."
-        )
-    return replace(prefect, api_key=None, api_auth_string=None, custom_headers={}, tls_insecure_skip_verify=False)
-
-
-def _held_back(url: str, prefect: PrefectSettings) -> str | None:
-    """The host that Prefect's key, auth string and headers are for; ``None`` where ``url`` may have what there is."""
-    theirs = _set(prefect.api_url)
-    if not theirs or _host(url) == _host(theirs):
-        return None
-    return _host(theirs) if prefect.api_key or prefect.api_auth_string or prefect.custom_headers else None
-
-
-def _host(text: str) -> str:
-    try:
-        host = urlsplit(api_url(text)).hostname or ""
-    except ConfigurationError:
-        return "(not understood)"
-    return "localhost" if host in LOOPBACK else host
+    if not theirs or host_of(url) == host_of(theirs):
+        return prefect, None
+    usable = replace(prefect, api_key=None, api_auth_string=None, custom_headers={}, tls_insecure_skip_verify=False)
+    if not (prefect.api_key or prefect.api_auth_string or prefect.custom_headers):
+        return usable, None
+    logger.warning(
+        f"Prefect's settings are for the host {host_of(theirs)}: their key, auth string and headers "
+        f"are not sent to {host_of(url)}. What {host_of(url)} asks for belongs into dlt's secrets."
+    )
+    return usable, host_of(theirs)
 
 
 def _basic(auth_string: str | None) -> str | None:
@@ -270,120 +237,3 @@ def _usable_headers(headers: Mapping[str, str]) -> dict[str, str]:
     if protected:
         logger.warning(f"custom headers that the client sets itself are ignored: {', '.join(protected)}")
     return {name: value.strip() for name, value in headers.items() if name not in protected}
-
-
-def api_url(text: str) -> str:
-    """The API root that a URL of the API or of the user interface means; user info, query and fragment go.
-
-    Args:
-        text: What the user configured or copied from the browser.
-
-    Raises:
-        ConfigurationError: The URL means no API root; the message proposes one that does.
-    """
-    parts = _split(text)
-    cloud = _CLOUD_HOST.fullmatch(parts.hostname or "")
-    path = re.sub(r"/+", "/", parts.path).rstrip("/")
-    if cloud:
-        return _cloud_url(f"https://api.{cloud['domain']}/api", path, text)
-    return _origin(parts) + _api_path(path, _origin(parts))
-
-
-def _cloud_url(root: str, path: str, text: str) -> str:
-    match = _WORKSPACE_PATH.fullmatch(path)
-    if not match:
-        raise ConfigurationError(f"{_shown(text)} names no Prefect Cloud workspace: set {CLOUD_FORM}")
-    return f"{root}/accounts/{match['account']}/workspaces/{match['workspace']}"
-
-
-def _api_path(path: str, origin: str) -> str:
-    """The path of the API on a host which is not Prefect Cloud's."""
-    workspace = _WORKSPACE_PATH.fullmatch(path)
-    if workspace and workspace["prefix"].endswith("/api"):
-        return f"{workspace['prefix']}/accounts/{workspace['account']}/workspaces/{workspace['workspace']}"
-    if match := _API_PATH.fullmatch(path):
-        return match["api"]
-    segments = path.split("/")[1:]
-    if not segments or _UI_PAGE.fullmatch(segments[0]):
-        return "/api"
-    known = (i for i, segment in enumerate(segments) if segment == "api" or _UI_PAGE.fullmatch(segment))
-    kept = next(known, len(segments))
-    proposal = "/".join([origin, *segments[:kept], "api"])
-    raise ConfigurationError(f"{origin}{path} is not the URL of a Prefect API: did you mean {proposal} ?")
-
-
-def _split(text: str) -> SplitResult:
-    """The parts of an ``http`` or ``https`` URL with a host.
-
-    Raises:
-        ConfigurationError: It is something else. No message holds user info.
-    """
-    text = text.strip()
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        raise ConfigurationError(f"{_shown(text)} has no scheme: did you mean {_with_scheme(text)} ?")
-    if scheme.lower() not in DEFAULT_PORTS:
-        raise ConfigurationError(f"{_shown(text)} is not an http:// or https:// URL")
-    try:
-        parts = urlsplit(f"{scheme.lower()}://{rest}")
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    # an unescaped "/", "#" or "?" in a password ends the host early: what follows must not become a path
-    misread = "@" in rest and host and ("@" not in parts.netloc or "@" in parts.path)
-    if not host or re.search(r"\s", host) or misread:
-        hint = "; percent-encode the signs / # ? @ in a user name or password" if "@" in rest else ""
-        raise ConfigurationError(f"{_shown(text)} is not a URL with a host and a valid port{hint}")
-    return parts
-
-
-def _with_scheme(text: str) -> str:
-    shown = _shown(text)
-    scheme = "https" if _CLOUD_HOST.match(shown) else "http"
-    try:
-        return api_url(f"{scheme}://{shown}")
-    except ConfigurationError:
-        return f"{scheme}://{shown}"
-
-
-def _shown(text: str) -> str:
-    """A URL as a message may show it: without user info, query and fragment, even when it is malformed."""
-    scheme, separator, _ = text.partition("://")
-    rest = text.removeprefix(scheme + separator) if separator else text
-    visible = re.split(r"[?#]", rest.rpartition("@")[2])[0]
-    return f"{scheme}{separator}{visible}" if separator and re.fullmatch(r"[\w+.-]+", scheme) else visible
-
-
-def _origin(parts: SplitResult) -> str:
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
-
-
-def _user_info(text: str | None) -> str | None:
-    """``user:password`` of a URL, decoded; a user alone has an empty password, as HTTP clients take it."""
-    if not text:
-        return None
-    user_info, separator, _ = _split(text).netloc.rpartition("@")
-    user, _, password = user_info.partition(":")
-    return f"{unquote(user)}:{unquote(password)}" if separator and user_info.strip(":") else None
-
-
-def workspace_name(url: str) -> str:
-    """Short name of what an API root serves: ``host:port``, or for Prefect Cloud the host and two short ids.
-
-    Args:
-        url: What ``api_url`` returns.
-    """
-    parts = urlsplit(url)
-    prefix = parts.path
-    ids: list[str] = []
-    if match := _WORKSPACE_PATH.fullmatch(parts.path):
-        prefix = match["prefix"]
-        ids = [_short(match["account"]), _short(match["workspace"])]
-    return "/".join([parts.netloc + prefix.removesuffix("/api"), *ids])
-
-
-def _short(name: str) -> str:
-    # the first block of both ids tells workspaces apart as well as the whole does, and fits a column
-    return name[:8] if _UUID.fullmatch(name) else name
