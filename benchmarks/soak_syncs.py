@@ -40,7 +40,7 @@ T = TypeVar("T")
 COMMAND = Path(sys.executable).parent / "prefect-runs"
 # the command ends with these when something else than itself is at fault
 EXPECTED_EXITS = {0: "whole", 2: "login page", 3: "not available"}
-LONGEST_SECONDS = 180.0
+LONGEST_SECONDS = 600.0
 # a sync of a small warehouse; the first guess for the moments of kills
 USUAL_SECONDS = 3.0
 REQUEST_TIMEOUT = 6

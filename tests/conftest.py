@@ -42,7 +42,7 @@ IMPATIENT = {
 # so that a test need not wait ten minutes for a run to be older than the lookback
 SHORT_LOOKBACK_SECONDS = 2.0
 # in which a sync surely ends, and is compared, on a busy machine; lakes commit table by table
-SYNC_SECONDS = 10.0 if CHOSEN == "duckdb" else 45.0
+SYNC_SECONDS = 20.0 if CHOSEN == "duckdb" else 45.0
 
 
 @dataclass

@@ -85,7 +85,7 @@ class PrefectApi:
             self.wait_for_event(self.call("GET", f"/flow_runs/{run_id}")["state_id"])
         return status
 
-    def wait_for_event(self, state_id: str, seconds: float = 30) -> None:
+    def wait_for_event(self, state_id: str, seconds: float = 120) -> None:
         """Wait until the server shows the event of a state: it buffers them, for 5 seconds unless configured."""
         hour = timedelta(hours=1)
         occurred = {"since": (now() - hour).isoformat(), "until": (now() + hour).isoformat()}
@@ -133,14 +133,14 @@ class PrefectApi:
         states: list[Row] = self.call("GET", f"/{one}_run_states/", **{f"{one}_run_id": run_id})
         return states
 
-    def wait(self, kind: str, run_id: str, state_name: str, seconds: float = 60) -> None:
+    def wait(self, kind: str, run_id: str, state_name: str, seconds: float = 300) -> None:
         """Wait until a run is in the state of that name."""
         deadline = time.monotonic() + seconds
         while (row := self.call("GET", f"/{kind}/{run_id}"))["state_name"] != state_name:
             assert time.monotonic() < deadline, f"{kind} {run_id} is {row['state_name']}, not {state_name}"
             time.sleep(0.2)
 
-    def wait_at_rest(self, since: datetime, seconds: float = 60) -> None:
+    def wait_at_rest(self, since: datetime, seconds: float = 300) -> None:
         """Wait until no run expected since then changes: the server writes task runs after their flow ended."""
         deadline = time.monotonic() + seconds
         before = None

@@ -192,7 +192,7 @@ def paused():
     """Waits in its process until somebody resumes it."""
     tell(run=running_id())
     double(1)
-    pause_flow_run(timeout=60, poll_interval=1)
+    pause_flow_run(timeout=1800, poll_interval=1)
     double(2)
     return running_id()
 

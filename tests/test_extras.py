@@ -193,6 +193,8 @@ def test_logs_of_failed_runs(copy: Copy, api: PrefectApi) -> None:
     copy.sync(extras=("logs",))
     assert ids(copy, "logs") == server_logs(api, flow_run_id={"any_": [*failed, fails_later, is_changed]})
     write_logs(api, fails_later, 2)
+    # it failed within the lookback, however slow the machine
+    copy.settings["lookback_minutes"] = 10.0
     report = copy.sync(extras=("logs",))
     assert (report.new["logs"], report.changed["logs"]) == (2, 0)
 
@@ -373,7 +375,8 @@ def test_status_of_pools_and_queues_over_time(copy: Copy, api: PrefectApi, pool:
     assert (first["name"], first["is_paused"], first["concurrency_limit"]) == ("default", False, None)
     assert (second["status"], second["is_paused"], second["concurrency_limit"]) == ("PAUSED", True, 5)
     assert first["work_queue_id"] == second["work_queue_id"]
-    assert copy.since < first["seen_at"] + seconds(1)
+    # the server's time comes in whole seconds, and is some old
+    assert copy.since < first["seen_at"] + seconds(30)
     assert first["seen_at"] < second["seen_at"]
     assert [row["is_paused"] for row in rows(copy, "work_pool_status", own)] == [False]
     api.call("PATCH", f"{path}/queues/default", {"is_paused": False, "concurrency_limit": None})

@@ -262,6 +262,7 @@ class TestHeldWarehouse:
         self, command: Command, api: PrefectApi, proxy: FaultProxy, hold: Hold, path: str
     ) -> None:
         command.works()
+        command.environment["PATIENCE_SECONDS"] = "60"
         api.task_run("RUNNING", flow_run_id=api.flow_run("RUNNING"))
         proxy.before(path, lambda: hold(1))
         command.works(proxy.url)
@@ -269,6 +270,7 @@ class TestHeldWarehouse:
 
     def test_the_reader_closes_in_time(self, command: Command, api: PrefectApi, hold: Hold) -> None:
         command.works()
+        command.environment["PATIENCE_SECONDS"] = "60"
         api.flow_run("RUNNING")
         hold(2)
         command.works()
@@ -283,7 +285,8 @@ class TestHeldWarehouse:
 
         with pytest.raises(WarehouseBusy, match="held by another program"), failures.explained():
             failures.patiently(locked)
-        assert len(tries) == 3
+        assert len(tries) > 1
+        assert tries[-1] - tries[0] > 0.6
 
 
 @pytest.fixture

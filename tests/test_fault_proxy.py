@@ -267,12 +267,12 @@ def test_reset_and_close_differ_on_the_wire(fault: Fault, seen: str, proxy: Faul
 
 
 def test_a_hanging_server_answers_in_the_end(client: Client, proxy: FaultProxy) -> None:
-    proxy.inject(hang(0.3), times=2)
+    proxy.inject(hang(3), times=2)
     with pytest.raises(requests.ReadTimeout):
-        client.post(timeout=0.1)
+        client.post(timeout=1)
     started = time.monotonic()
     assert client.post().json()["n"] == 2
-    assert time.monotonic() - started >= 0.3
+    assert time.monotonic() - started >= 3
 
 
 def test_a_trickled_reply_is_slow_and_whole(client: Client, proxy: FaultProxy) -> None:

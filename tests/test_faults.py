@@ -70,6 +70,8 @@ PASSING = (
 )
 # one that ends a sync at once
 ENDING = (login_page(), status(401), status(404))
+# of so many by chance, some are of nearly every kind
+LEAST_FAULTS = 40
 
 
 @pytest.fixture
@@ -89,6 +91,8 @@ def chance() -> random.Random:
 
 class TestManyFaultsAtRandom:
     ROUNDS = 6
+    # where few faults are met, for timeouts end syncs early
+    MOST_ROUNDS = 30
 
     @pytest.mark.usefixtures("impatient")
     def test_syncs_in_bad_weather(
@@ -105,7 +109,10 @@ class TestManyFaultsAtRandom:
         copy.settings["page_size"] = 7
         running: list[str] = []
         ended: Counter[str] = Counter()
-        for number in range(self.ROUNDS):
+        hit: Counter[str] = Counter()
+        for number in range(self.MOST_ROUNDS):
+            if number >= self.ROUNDS and hit.total() > LEAST_FAULTS:
+                break
             self.change(api, chance, running)
             proxy.clear()
             proxy.randomly(chance.randrange(10**6), 0.02 if number % 2 else 0.0, ENDING)
@@ -115,12 +122,13 @@ class TestManyFaultsAtRandom:
             except PrefectRunsError as error:
                 print(f"sync {number}: {error}")
                 ended["failed"] += 1
-        hit = Counter(request.fault for request in proxy.requests if request.fault)
+            hit = Counter(request.fault for request in proxy.requests if request.fault)
         print(f"{ended}, {hit.total()} of {len(proxy.requests)} requests: {hit}")
         proxy.clear()
+        monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "60")
         copy.sync_and_compare()
         assert unsound(copy.warehouse) == []
-        assert hit.total() > 30
+        assert hit.total() > LEAST_FAULTS
         assert len(hit) > 8
 
     def change(self, api: PrefectApi, chance: random.Random, running: list[str]) -> None:
@@ -368,7 +376,8 @@ class TestTwoSyncsAtOnce:
         assert unsound(command.copy.warehouse) == []
 
     def test_the_second_is_refused(self, command: Command, proxy: FaultProxy) -> None:
-        first = self.held(command, proxy, 60)
+        command.environment["RUNTIME__REQUEST_TIMEOUT"] = "600"
+        first = self.held(command, proxy, 600)
         command.fails(EXIT_RETRY, "another prefect-runs command is at work", "Run again")
         # however the first one ends, it is in nobody's way
         first.kill()

@@ -20,7 +20,7 @@ from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from fault_proxy import FaultProxy, replace_json
 from prefect_api import PrefectApi, now, seconds
 from test_kills import COMMAND
-from test_real_flows import play
+from test_real_flows import play, task_runs_of
 from traces import columns_with, found
 
 from prefect_runs_pipelines.command.outcomes import EXIT_ERROR, EXIT_OK
@@ -123,8 +123,8 @@ def told(api: PrefectApi, server: LocalServer) -> Told:
             "schedules": [schedule],
         },
     )
-    [task_run] = api.task_runs_of(run_id)
-    api.wait("task_runs", task_run["id"], "Failed")
+    [task_run] = task_runs_of(api, run_id)
+    api.wait("task_runs", task_run, "Failed")
     return Told(since, run_id)
 
 

@@ -75,11 +75,11 @@ def test_opened_once_for_questions_that_follow_each_other(
 
 
 def test_given_back_a_moment_after_a_question(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    stay_open(monkeypatch, moment=3.0)
+    stay_open(monkeypatch, moment=6.0)
     with asked(copy, api) as target:
         target.warehouse.counts()
         assert not somebody_else_opens(copy.sync_options().where)
-        time.sleep(3)
+        time.sleep(6)
         while not somebody_else_opens(copy.sync_options().where):
             time.sleep(0.1)
         assert target.warehouse.counts()["flow_runs"] == 1

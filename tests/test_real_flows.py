@@ -200,6 +200,7 @@ def test_state_set_through_the_api_that_the_client_passes_over_is_found_by_verif
         go_on.touch()
         process.wait()
     api.wait("task_runs", task_run, "Completed")
+    api.wait_for_event(api.call("GET", f"/task_runs/{task_run}")["state_id"])
     copy.sync()
     assert copy.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Completed"]]
     assert copy.verify(sweep=True).whole
@@ -299,7 +300,7 @@ def ends_though_cancelled(
 
 def task_runs_of(api: PrefectApi, flow_run: str) -> list[str]:
     """Ids of the task runs of a flow run, of which the server is told a moment after they began."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (found := api.task_runs_of(flow_run)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -335,7 +336,7 @@ def test_runs_that_a_schedule_makes(copy: Copy, api: PrefectApi) -> None:
     deployment_id = api.call("POST", "/deployments/", deployment)["id"]
     try:
         while not (runs := api.runs("flow_runs", copy.since)):
-            assert now() - copy.since < timedelta(seconds=30), "the schedule makes no runs"
+            assert now() - copy.since < timedelta(seconds=120), "the schedule makes no runs"
             time.sleep(0.5)
         report = copy.sync_and_compare()
     finally:
@@ -495,7 +496,7 @@ def execute(server: LocalServer, sql: str) -> None:
         url = server.environment()["PREFECT_SERVER_DATABASE_CONNECTION_URL"].replace("+asyncpg", "")
         server.run("-c", EXECUTE, url, sql)
         return
-    with sqlite3.connect(server.home / "prefect.db") as database:
+    with sqlite3.connect(server.home / "prefect.db", timeout=60) as database:
         database.execute(sql)
 
 
@@ -510,7 +511,7 @@ def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server:
     body = {"state": {"type": "COMPLETED", "name": "Fixed by hand"}, "force": True}
     api.call("POST", f"/flow_runs/{run_id}/set_state", body)
     copy.sync()
-    time.sleep(7)
+    api.wait_for_event(api.call("GET", f"/flow_runs/{run_id}")["state_id"])
     copy.sync_and_compare()
     assert copy.values("SELECT state_name FROM prefect.flow_runs") == ["Fixed by hand"]
     api.close()

@@ -62,6 +62,7 @@ class Browser:
         page = self._chromium.new_page(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
         )
+        page.set_default_timeout(120_000)
         shown = Shown(page)
         page.on("console", lambda message: shown.said.append(message.text))
         page.on("pageerror", lambda error: shown.said.append(str(error)))

@@ -35,7 +35,7 @@ def test_nothing_is_remembered_of_a_read_that_was_broken_off() -> None:
 
 def test_an_idle_sync_loads_no_small_table_and_a_change_does(copy: Copy, api: PrefectApi) -> None:
     def loaded() -> set[str]:
-        [resources] = copy.values("SELECT resources FROM prefect.syncs ORDER BY finished_at DESC LIMIT 1")
+        [resources] = copy.values("SELECT resources FROM prefect.syncs ORDER BY _dlt_load_id DESC LIMIT 1")
         return {name for name, counts in json.loads(resources).items() if counts["loaded"] and name in SMALL}
 
     api.complete_flow_run(api.flow_run("PENDING"))

@@ -275,7 +275,7 @@ def test_more_runs_than_are_read_at_once_are_compared_second_by_second_and_finer
 def test_server_that_fails_on_long_windows_is_asked_for_shorter_ones(
     copy: Copy, server: LocalServer, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefect_runs_pipelines.verify, "PATIENCE", Patience(seconds=5, attempts=1))
+    monkeypatch.setattr(prefect_runs_pipelines.verify, "PATIENCE", Patience(seconds=60, attempts=1))
 
     def too_long(request: Recorded) -> bool:
         span = as_utc(request.body["history_end"]) - as_utc(request.body["history_start"])

@@ -35,13 +35,14 @@ WORKSPACE = "demo"
 # a server does all of this on its own time, up to a minute; nobody wants to watch a demo wait for it
 IMPATIENT = {
     "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "3",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+    # a whole number: of less than one second the recorder makes none, and never rests
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 # half of the sample flows fail on purpose: their tracebacks would hide what happens
 NO_TRACEBACKS = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
-RECORDED_SECONDS = 20.0
+RECORDED_SECONDS = 60.0
 
 RUNS = """\
 select r.id, f.name as flow, r.name as run, r.state_name as state,
@@ -132,7 +133,8 @@ def wait_until_recorded(server: LocalServer) -> None:
         if counts == seen:
             return
         seen = counts
-        time.sleep(1)
+        # longer than the server holds them back
+        time.sleep(2.5)
 
 
 def count_task_runs(server: LocalServer, state: dict[str, Any]) -> int:

@@ -36,7 +36,7 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Crashed, Pending, Scheduled
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 # sent with every read: the client's own default is null, which the server refuses (422)
 PAGE = 200
 
@@ -80,7 +80,8 @@ def pay(amount: float) -> None:
 
 @task
 def train() -> None:
-    time.sleep(120)
+    # until it is killed
+    time.sleep(1200)
 
 
 @flow(name="daily-sales")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,7 +26,8 @@ from .environments import environment_python
 from .postgresql import LocalPostgresql
 
 DEFAULT_VERSION = "3.8.8"
-START_SECONDS = 120.0
+PORTS = range(10_000, 32_000)
+START_SECONDS = 300.0
 
 Database = Literal["sqlite", "postgresql"]
 
@@ -71,10 +73,15 @@ def _without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody has at this moment.
+
+    It is none of those that systems give to outgoing connections, one of which might get it before a server does.
+    """
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("there is no free port")
 
 
 class LocalServer:
