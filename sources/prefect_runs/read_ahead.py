@@ -10,8 +10,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def read_ahead(calls: Iterable[Callable[[], T]], at_once: int) -> Iterator[T]:
-    """Results of `calls` in their order; at most `at_once` of them are under way or waiting to be taken.
+def read_ahead(calls: Iterable[Callable[[], T]], at_once: int, waiting: int = 0) -> Iterator[T]:
+    """Results of `calls` in their order; at most `at_once` of them are under way, and so many more wait.
 
     `calls` is consumed lazily, in the caller's thread. The first error is raised where its result was due;
     later results are then dropped.
@@ -21,7 +21,7 @@ def read_ahead(calls: Iterable[Callable[[], T]], at_once: int) -> Iterator[T]:
         try:
             for call in calls:
                 pending.append(pool.submit(call))
-                if len(pending) >= at_once:
+                if len(pending) >= at_once + waiting:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
