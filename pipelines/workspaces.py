@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import dlt
 from dlt.common.configuration import resolve_configuration
@@ -19,7 +18,7 @@ from dlt.common.configuration.exceptions import ConfigurationException
 
 from prefect_runs import ConfigurationError, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
 from prefect_runs.credentials import Connection
-from prefect_runs.urls import LOOPBACK, api_url
+from prefect_runs.urls import api_url, by_one_name
 
 from .destination.failures import explained
 from .options import SyncOptions
@@ -141,7 +140,7 @@ def _check_servers(names: list[str]) -> None:
     servers: dict[str, str] = {}
     for name in names:
         try:
-            server = _server(api_url(_credentials(name).api_url or ""))
+            server = by_one_name(api_url(_credentials(name).api_url or ""))
         except (ConfigurationError, ConfigurationException):
             # one that cannot be used is told of when its turn comes, and stops no other
             continue
@@ -151,12 +150,6 @@ def _check_servers(names: list[str]) -> None:
                 "same runs cannot be in a dataset under two names"
             )
         servers[server] = name
-
-
-def _server(url: str) -> str:
-    """`url` with one name for this machine."""
-    host = urlsplit(url).hostname or ""
-    return url.replace(f"//{host}", "//127.0.0.1", 1).replace("//[::1]", "//127.0.0.1") if host in LOOPBACK else url
 
 
 def _credentials(name: str) -> PrefectCredentials:

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from .exceptions import ConfigurationError
 
-CLOUD_FORM = "https://api.prefect.cloud/api/accounts/<account id>/workspaces/<workspace id>"
+_CLOUD_FORM = "https://api.prefect.cloud/api/accounts/<account id>/workspaces/<workspace id>"
 
 # first path segment of the pages of both user interfaces of 3.x, and of the API's own documentation
 _UI_PAGE = re.compile(
@@ -15,8 +15,8 @@ _UI_PAGE = re.compile(
     "login|notifications|runs|settings|variables|work-pools|work-queues"
 )
 
-LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1", "::1", "localhost"})
-DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1", "::1", "localhost"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _CLOUD_HOST = re.compile(r"(?:api|app)\.(?P<domain>(?:[\w-]+\.)?prefect\.(?:cloud|dev))")
 # the API's path is plural, the browser's singular
@@ -45,7 +45,7 @@ def api_url(text: str) -> str:
 def _cloud_url(root: str, path: str, text: str) -> str:
     match = _WORKSPACE_PATH.fullmatch(path)
     if not match:
-        raise ConfigurationError(f"{shown(text)} names no Prefect Cloud workspace: set {CLOUD_FORM}")
+        raise ConfigurationError(f"{shown(text)} names no Prefect Cloud workspace: set {_CLOUD_FORM}")
     return f"{root}/accounts/{match['account']}/workspaces/{match['workspace']}"
 
 
@@ -75,7 +75,7 @@ def _split(text: str) -> SplitResult:
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise ConfigurationError(f"{shown(text)} has no scheme: did you mean {_with_scheme(text)} ?")
-    if scheme.lower() not in DEFAULT_PORTS:
+    if scheme.lower() not in _DEFAULT_PORTS:
         raise ConfigurationError(f"{shown(text)} is not an http:// or https:// URL")
     try:
         parts = urlsplit(f"{scheme.lower()}://{rest}")
@@ -109,7 +109,7 @@ def shown(text: str) -> str:
 
 def _origin(parts: SplitResult) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}"
 
 
@@ -117,9 +117,9 @@ def user_info(text: str | None) -> str | None:
     """``user:password`` of a URL, decoded; a user alone has an empty password, as HTTP clients take it."""
     if not text:
         return None
-    user_info, separator, _ = _split(text).netloc.rpartition("@")
-    user, _, password = user_info.partition(":")
-    return f"{unquote(user)}:{unquote(password)}" if separator and user_info.strip(":") else None
+    found, separator, _ = _split(text).netloc.rpartition("@")
+    user, _, password = found.partition(":")
+    return f"{unquote(user)}:{unquote(password)}" if separator and found.strip(":") else None
 
 
 def host_of(text: str) -> str:
@@ -128,7 +128,13 @@ def host_of(text: str) -> str:
         host = urlsplit(api_url(text)).hostname or ""
     except ConfigurationError:
         return "(not understood)"
-    return "localhost" if host in LOOPBACK else host
+    return "localhost" if host in _LOOPBACK else host
+
+
+def by_one_name(url: str) -> str:
+    """An API root with one name for this machine, which has several."""
+    host = urlsplit(url).hostname or ""
+    return url.replace(f"//{host}", "//127.0.0.1", 1).replace("//[::1]", "//127.0.0.1") if host in _LOOPBACK else url
 
 
 def is_workspace(url: str) -> bool:
