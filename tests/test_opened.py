@@ -112,10 +112,24 @@ def test_given_back_at_once_after_an_error_and_at_the_end(
     assert somebody_else_opens(where)
 
 
+def test_what_keeps_nobody_out_stays_open_however_long_it_is_asked(
+    copy: Copy, api: PrefectApi, opens: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stay_open(monkeypatch, moment=0.0, at_most=0.0)
+    monkeypatch.setattr(opened, "LAKE_SECONDS", 60.0)
+    monkeypatch.setattr(opened, "keeps_others_out", lambda client: False)
+    with asked(copy, api) as target:
+        opens.clear()
+        for _ in range(3):
+            target.warehouse.counts()
+        assert len(opens) <= 1
+    assert somebody_else_opens(copy.sync_options().where)
+
+
 @pytest.mark.parametrize(
     ("catalog", "keeps"), [("postgresql://loader:x@localhost/lake", False), ("duckdb:///lake.duckdb", True)]
 )
-def test_lake_is_let_go_soon_unless_a_server_keeps_its_catalogue(
+def test_lake_keeps_nobody_out_if_a_server_keeps_its_catalogue(
     catalog: str, keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
