@@ -14,6 +14,7 @@ from prefect_runs.access import Access
 from prefect_runs.client import Patience
 from prefect_runs.clock import text
 from prefect_runs.comparison import Comparison
+from prefect_runs.drift import Drift, Verification, What, one_each
 from prefect_runs.history_comparison import HistoryComparison
 from prefect_runs.privacy import Privacy
 from prefect_runs.progress import first_load_unfinished
@@ -22,7 +23,7 @@ from prefect_runs.resources import resource
 from prefect_runs.server import Server
 from prefect_runs.settings import RUN_TABLES
 from prefect_runs.tables import TABLES
-from prefect_runs.verify import Drift, Verification, Verify, What, one_each
+from prefect_runs.verify import Verify
 from prefect_runs.windows import Window
 
 from .destination.failures import explained

@@ -82,8 +82,12 @@ class PrefectApi:
         """Move a flow run to `state`; returns what the server made of it (ACCEPT, REJECT, …)."""
         status = self._set("flow_runs", run_id, state, force)
         if force:
-            self.wait_for_event(self.call("GET", f"/flow_runs/{run_id}")["state_id"])
+            self.wait_for_event_of("flow_runs", run_id)
         return status
+
+    def wait_for_event_of(self, kind: str, run_id: str) -> None:
+        """Wait until the server shows the event of a run's present state."""
+        self.wait_for_event(self.call("GET", f"/{kind}/{run_id}")["state_id"])
 
     def wait_for_event(self, state_id: str, seconds: float = 120) -> None:
         """Wait until the server shows the event of a state: it buffers them, for 5 seconds unless configured."""

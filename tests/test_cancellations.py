@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect_runs.cancellations import Cancellations
 from prefect_runs.chains import StateEvent
-from prefect_runs.change_capture import Outcome
+from prefect_runs.outcome import Outcome
 from prefect_runs.windows import Window
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

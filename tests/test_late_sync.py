@@ -81,7 +81,7 @@ class Before:
         api.task_run("PENDING")
         api.flow_run(scheduled(now() + timedelta(minutes=30)))
         # a sync that meets few events takes the pause for a short one
-        api.wait_for_event(api.call("GET", f"/flow_runs/{last}")["state_id"])
+        api.wait_for_event_of("flow_runs", last)
 
 
 def some_end(api: PrefectApi, number: int) -> None:
@@ -186,7 +186,7 @@ def test_server_counts_some_hundred_events_at_a_time(
     since = now()
     some_end(api, 80)
     last = api.flow_run("RUNNING")
-    api.wait_for_event(api.call("GET", f"/flow_runs/{last}")["state_id"])
+    api.wait_for_event_of("flow_runs", last)
     window = Window(since - timedelta(days=3), now() + timedelta(hours=1))
     client = PrefectClient(PrefectCredentials(api_url=proxy.url).connection())
     # more than the server has of all tests before

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 import prefect_runs.verify
+from prefect_runs.drift import Verification
+from prefect_runs.holdings import Held
 from prefect_runs.settings import HISTORY_INTERVALS, ROWS_PER_WINDOW
-from prefect_runs.verify import RUNS_PER_INTERVAL, Held, Verification, Verify
+from prefect_runs.verify import RUNS_PER_INTERVAL, Verify
 from prefect_runs.windows import Window
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -200,7 +200,7 @@ def test_state_set_through_the_api_that_the_client_passes_over_is_found_by_verif
         go_on.touch()
         process.wait()
     api.wait("task_runs", task_run, "Completed")
-    api.wait_for_event(api.call("GET", f"/task_runs/{task_run}")["state_id"])
+    api.wait_for_event_of("task_runs", task_run)
     copy.sync()
     assert copy.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Completed"]]
     assert copy.verify(sweep=True).whole
@@ -511,7 +511,7 @@ def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server:
     body = {"state": {"type": "COMPLETED", "name": "Fixed by hand"}, "force": True}
     api.call("POST", f"/flow_runs/{run_id}/set_state", body)
     copy.sync()
-    api.wait_for_event(api.call("GET", f"/flow_runs/{run_id}")["state_id"])
+    api.wait_for_event_of("flow_runs", run_id)
     copy.sync_and_compare()
     assert copy.values("SELECT state_name FROM prefect.flow_runs") == ["Fixed by hand"]
     api.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_runs.verify import Drift
+from prefect_runs.drift import Drift
 
 from ..backfill import BackfillReport
 from ..status import Status

@@ -1,4 +1,4 @@
-"""What the warehouse holds of the runs that verify compares; see `prefect_runs.verify.Holdings`."""
+"""What the warehouse holds of the runs that verify compares; see `prefect_runs.holdings.Holdings`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from prefect_runs.clock import as_utc
+from prefect_runs.holdings import Held, as_held
 from prefect_runs.tables import TABLES
-from prefect_runs.verify import Held, as_held
 from prefect_runs.windows import Window
 
 from ..target import states_of

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from .chains import StateEvent
-from .change_capture import CANCELLED, Outcome
+from .change_capture import CANCELLED
 from .known import Known
+from .outcome import Outcome
 from .paging import Row
 from .run_reader import FLOW_RUN
 from .settings import TERMINAL_STATE_TYPES

@@ -8,19 +8,17 @@ it changed against the clock, or it is gone. The table in README.md says which r
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
 
-from .chains import StateEvent
 from .clock import parse, text
 from .exceptions import AccessRefused, NotFound
 from .known import Known
 from .late_sync import LateSync
 from .lost_runs import LostTaskRuns
 from .news import News
+from .outcome import Outcome, sift
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
@@ -39,42 +37,6 @@ CANCELLED = ("CANCELLED", "CANCELLING")
 TORN_REMEMBERED = timedelta(days=1)
 # how the gap of a load ends that leaves the rest to the next
 UNFINISHED = "sync again to go on"
-# a longer message is not kept in memory until the state's turn comes
-LONGEST_MESSAGE = 10_000
-
-
-class RunRef(NamedTuple):
-    """A run that was read: the state it is in, and whether its row was news.
-
-    `state` is that state in full, where it may serve; `born_with` says that the run was made in it.
-    """
-
-    id: str
-    state_id: str | None
-    news: bool
-    expected: datetime
-    state: Row | None
-    born_with: bool
-    state_type: str | None
-    flow_run_id: str | None
-
-
-@dataclass
-class Outcome:
-    """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
-
-    `in_windows`: the runs are all those of windows of expected start, not those that changed. `first_load`: and the
-    windows are those of a first load. `cancelled`: flow runs that were cancelled in the time of the events.
-    """
-
-    runs: list[RunRef] = field(default_factory=list)
-    events: list[StateEvent] = field(default_factory=list)
-    in_windows: bool = False
-    first_load: bool = False
-    gone: set[str] = field(default_factory=set)
-    torn: set[str] = field(default_factory=set)
-    cancelled: set[str] = field(default_factory=set)
-    remembered: State = field(default_factory=dict)
 
 
 class ChangeCapture:
@@ -236,11 +198,11 @@ class ChangeCapture:
         self._retention()
         rest = plan.window
         for window, rows in self._windows(plan.window):
-            yield _sift(rows, outcome, news)
+            yield sift(rows, outcome, news)
             rest = rest.rest(window)
         if rest.empty:
             for rows in self._read(self.reader.settled_from(plan.window.end)):
-                yield _sift(rows, outcome, news)
+                yield sift(rows, outcome, news)
         else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
             self._tally.gap(f"{self.reader.kind.name}: the first load came to {text(rest.start)}; {UNFINISHED}")
@@ -248,7 +210,7 @@ class ChangeCapture:
     def _selected(self, plan: Plan, selection: Selection, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         rest = plan.window
         for window, rows in self._windows(rest, selection.newest_first) if rest else ():
-            yield _sift(rows, outcome, news)
+            yield sift(rows, outcome, news)
             assert rest is not None
             rest = rest.rest(window, selection.newest_first)
         if rest:
@@ -268,7 +230,7 @@ class ChangeCapture:
             still.extend(
                 row["id"] for row in rows if is_torn(row) and parse(row["updated"]) > plan.now - TORN_REMEMBERED
             )
-            yield _sift(rows, outcome, news, asked_for=True, torn_too=True)
+            yield sift(rows, outcome, news, asked_for=True, torn_too=True)
         if still:
             outcome.remembered["torn"] = sorted(still)[-REMEMBERED_RUNS:]
         if len(still) > REMEMBERED_RUNS:
@@ -283,7 +245,7 @@ class ChangeCapture:
             self._read(self.reader.ended(Window(plan.since, plan.ceiling), or_later=not plan.rest)),
             self._read(self.reader.open(self._open_window(plan.now))),
         ):
-            yield _sift(news.unseen(rows), outcome, news)
+            yield sift(news.unseen(rows), outcome, news)
 
     def _changes_by_event(self, plan: Plan, state: State, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         try:
@@ -304,7 +266,7 @@ class ChangeCapture:
         answered: set[str] = set()
         for rows in self._read(self.reader.by_ids(behind)):
             answered.update(row["id"] for row in rows)
-            yield _sift(news.newer(rows), outcome, news, asked_for=True)
+            yield sift(news.newer(rows), outcome, news, asked_for=True)
         # a run that is still behind its event was not recorded yet: its events are read again by the next sync
         late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
         outside, deleted = self._out_of_reach(late - answered, latest)
@@ -347,7 +309,7 @@ class ChangeCapture:
         gone = set(ids)
         for rows in self._read(self._whole.by_ids(gone)):
             gone = gone - {row["id"] for row in rows}
-            yield _sift(news.newer(rows), outcome, news, asked_for=True)
+            yield sift(news.newer(rows), outcome, news, asked_for=True)
         outcome.gone |= gone - self.reader.unreadable
 
     def _are_new(self, plan: Plan) -> bool:
@@ -394,30 +356,3 @@ class ChangeCapture:
 
 def _nulls_filled(row: Row, links: Mapping[str, str], columns: Collection[str]) -> Row:
     return {column: value for column, value in links.items() if column in columns and row.get(column) is None}
-
-
-def _sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False, torn_too: bool = False) -> list[Row]:
-    """Those of `rows` to load. Torn rows are set aside to be read again; what was read is noted in `outcome`."""
-    result = []
-    for row in rows:
-        if is_torn(row) and not torn_too:
-            outcome.torn.add(row["id"])
-            continue
-        is_news = news.is_news(row, asked_for)
-        outcome.runs.append(_ref(row, is_news, outcome.in_windows))
-        if is_news:
-            result.append(row)
-    return result
-
-
-def _ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
-    state = row["state"]
-    # times of flow runs' states are the server's: a state that is not younger than the run is its first
-    flow_run = "auto_scheduled" in row
-    born_with = bool(state and flow_run and parse(state["timestamp"]) <= parse(row["created"]))
-    # of whole windows only what the events lack is kept, for there are many
-    serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
-    kept = {name: value for name, value in state.items() if name != "data"} if serves else None
-    expected = parse(row["expected_start_time"])
-    ids = row["id"], row["state_id"]
-    return RunRef(*ids, is_news, expected, kept, born_with, row["state_type"], row.get("flow_run_id"))

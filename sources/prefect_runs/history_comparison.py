@@ -8,11 +8,11 @@ from itertools import chain
 from typing import Protocol
 
 from .clock import parse
+from .drift import Drift
 from .histories import endpoint_histories
 from .read_ahead import batches
 from .run_reader import RunReader
 from .snapshot import snapshot
-from .verify import Drift
 from .windows import Window
 
 # runs whose states are looked up in the warehouse at once

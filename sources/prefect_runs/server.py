@@ -20,6 +20,7 @@ from .events import EventFeed, states_told
 from .filters import scope
 from .history_comparison import HeldHistories, HistoryComparison
 from .history_counts import history_counts, history_window
+from .holdings import Holdings
 from .inventory import INVENTORY
 from .known import Known
 from .late_sync import LateSync
@@ -38,7 +39,7 @@ from .state_history import StateHistory
 from .tables import TABLES
 from .tally import Tally
 from .unchanged import unless_unchanged
-from .verify import Holdings, Verify
+from .verify import Verify
 from .windows import Window
 
 # tombstones of one page

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 
 from .cancellations import Cancellations
 from .chains import Chain, Chains, Place, StateEvent
-from .change_capture import ChangeCapture, Outcome, RunRef
+from .change_capture import ChangeCapture
 from .clock import MICROSECOND, parse, text
 from .event_buffer import AFTER, BEFORE, EventBuffer
 from .exceptions import AccessRefused, NotFound
 from .histories import endpoint_histories
+from .outcome import Outcome, RunRef
 from .paging import Row
 from .progress import State, StateCursor
 from .read_ahead import batches

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
-from .clock import SECOND, as_utc, floor
+from .clock import SECOND, floor
 from .comparison import Comparison
+from .drift import Drift, Verification, What, one_each
 from .exceptions import ServerUnavailable
+from .holdings import Held, Holdings, as_held, columns_that_differ
 from .paging import Row
 from .retention import Reason
-from .rows import version
 from .run_reader import FLOW_RUN, RunReader
 from .settings import HISTORY_INTERVALS, RUNS_PER_HISTORY, STATE_TYPES, TERMINAL_STATE_TYPES
 from .snapshot import snapshot
@@ -30,85 +30,8 @@ SLOW_SECONDS = 5.0
 # so many runs of intervals that differ are read at once; an interval with more is first cut into finer ones
 RUNS_PER_INTERVAL = 400
 
-What = Literal["missing", "changed", "double", "without history", "incomplete history", "deleted", "aged_out"]
 Counts = Counter[tuple[int, str | None, str | None]]
 """Runs by number of the interval, state type and state name."""
-
-
-class Held(NamedTuple):
-    """A live run as the warehouse has it, or as the server gave it: what tells two copies apart."""
-
-    id: str
-    expected_start_time: datetime
-    state_type: str | None
-    state_name: str | None
-    state_id: str | None
-    updated: datetime
-    state_timestamp: datetime | None
-    end_time: datetime | None
-
-
-class Holdings(Protocol):
-    """What verify asks of the warehouse, about the live runs of one workspace."""
-
-    def oldest(self, table: str) -> datetime | None:
-        """The earliest expected start; None where there is no run."""
-        ...
-
-    def count(self, table: str, window: Window) -> int:
-        """Rows of runs expected in `window`."""
-        ...
-
-    def states(self, table: str, window: Window) -> Iterator[tuple[datetime, str | None, str | None]]:
-        """Expected start, state type and state name of every row expected in `window`."""
-        ...
-
-    def runs(self, table: str, window: Window) -> list[Held]:
-        """The rows of the runs expected in `window`."""
-        ...
-
-    def rows(self, table: str, window: Window) -> list[Row]:
-        """The same with every column and child table, as `comparison.Comparison` takes them."""
-        ...
-
-    def ends(self, table: str, ids: Collection[str]) -> Mapping[str, datetime | None]:
-        """See `known.Known`."""
-        ...
-
-    def without_history(self, table: str, window: Window) -> set[str]:
-        """Runs expected in `window` whose present state is not in their state history."""
-        ...
-
-
-def as_held(row: Row) -> Held:
-    """What is compared of a row, the API's or the warehouse's."""
-    updated, entered = version(row) if "state" in row else (as_utc(row["updated"]), _time(row["state_timestamp"]))
-    expected, ended = as_utc(row["expected_start_time"]), _time(row["end_time"])
-    return Held(row["id"], expected, row["state_type"], row["state_name"], row["state_id"], updated, entered, ended)
-
-
-def _time(value: datetime | str | None) -> datetime | None:
-    return None if value is None else as_utc(value)
-
-
-@dataclass(frozen=True)
-class Drift:
-    """One run that differs; or, with no `run_id`, all `runs` of an interval of which the warehouse has none."""
-
-    table: str
-    interval: Window
-    what: What
-    run_id: str | None
-    runs: int = 1
-    on_server: str | None = None
-    in_warehouse: str | None = None
-    columns: tuple[str, ...] = ()
-    since_last_sync: bool = False
-
-    @property
-    def matters(self) -> bool:
-        """Whether it makes the copy not whole: neither what the next sync loads nor what the server aged out does."""
-        return not self.since_last_sync and self.what != "aged_out"
 
 
 class Differing(NamedTuple):
@@ -130,25 +53,6 @@ class Differing(NamedTuple):
         """Both as one."""
         window = Window(self.window.start, other.window.end)
         return Differing(window, self.server + other.server, self.held + other.held)
-
-
-@dataclass
-class Verification:
-    """What verify found of one table."""
-
-    table: str
-    window: Window
-    server_runs: int = 0
-    warehouse_runs: int = 0
-    intervals: int = 0
-    drifts: list[Drift] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    """Runs that the server could not give, in words."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing differs but what the next sync loads."""
-        return not self.gaps and not any(drift.matters for drift in self.drifts)
 
 
 class Verify:
@@ -285,7 +189,7 @@ class Verify:
         for id_ in server.keys() - warehouse.keys():
             yield self._drift(interval, "missing", server[id_], None)
         for id_ in server.keys() & warehouse.keys():
-            columns = _columns_that_differ(server[id_], warehouse[id_])
+            columns = columns_that_differ(server[id_], warehouse[id_])
             if columns:
                 yield self._drift(interval, "changed", server[id_], warehouse[id_], columns)
             elif copies[id_] > 1:
@@ -306,7 +210,7 @@ class Verify:
                 continue
             if copy is None:
                 yield self._drift(interval, self._reason(ends.get(run.id)), None, run)
-            elif columns := _columns_that_differ(copy, run):
+            elif columns := columns_that_differ(copy, run):
                 yield self._drift(interval, "changed", copy, run, columns)
 
     def _beyond(self, window: Window) -> Iterator[Drift]:
@@ -416,19 +320,3 @@ def _by_interval(counts: Counts) -> Counter[int]:
     for (index, _, _), count in counts.items():
         runs[index] += count
     return runs
-
-
-def one_each(drifts: Iterable[Drift]) -> list[Drift]:
-    """Each run once: one that is missing here and gone there was only moved in the warehouse."""
-    by_run: dict[str, Drift] = {}
-    rest = []
-    for drift in drifts:
-        if drift.run_id is None:
-            rest.append(drift)
-        elif drift.run_id not in by_run or drift.what in ("missing", "changed"):
-            by_run[drift.run_id] = drift
-    return [*rest, *by_run.values()]
-
-
-def _columns_that_differ(server: Held, held: Held) -> tuple[str, ...]:
-    return tuple(name for name in Held._fields if getattr(server, name) != getattr(held, name))
