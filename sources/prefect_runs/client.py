@@ -23,19 +23,15 @@ from requests.utils import get_netrc_auth
 from .clock import from_http_date, server_time
 from .credentials import Connection
 from .exceptions import (
-    AccessRefused,
     ConfigurationError,
-    NotFound,
-    ServerFailed,
     ServerUnavailable,
     UnexpectedReply,
     described,
 )
 from .pace import Pace
 from .paging import Body, Page, Row
+from .replies import RETRIED_STATUS, excerpt, no_json, parsed
 
-# reads change nothing, so trying again is safe. Prefect answers 500 or 503 while SQLite is locked.
-RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 # a redirect is not followed, for the custom headers would go to whatever host it names
 NO_REDIRECT: dict[str, Any] = {"allow_redirects": False}
 # the 422 for a page size over the server's setting: "Invalid limit: must be less than or equal to 200."
@@ -43,8 +39,6 @@ ALLOWED_LIMIT = re.compile(r"must be less than or equal to (\d+)")
 
 # what this package never read; a server built from source may call itself 0+unknown
 OLD_VERSION = re.compile(r"[12]\.\d.*")
-
-PAGE_TITLE = re.compile(r"<title[^>]*>([^<]+)</title>", re.IGNORECASE)
 
 
 class CountingAdapter(HTTPAdapter):
@@ -147,7 +141,7 @@ class PrefectClient:
             if allowed and 2 <= int(allowed[1]) < size:
                 self.page_size = int(allowed[1])
                 continue
-            rows = self.rows(self._json(response), f"POST {self._url(path)}")
+            rows = self.rows(parsed(response, self.connection), f"POST {self._url(path)}")
             return Page(rows, full=len(rows) >= size)
 
     def rows(self, reply: Any, asked: str) -> list[Row]:
@@ -178,10 +172,10 @@ class PrefectClient:
                 f"there is no Prefect API at {self.connection.url}: GET {self._url(path)} answered 404. "
                 "The URL of a self-hosted server ends in /api."
             )
-        reply = self._json(response)
+        reply = parsed(response, self.connection)
         if not isinstance(reply, str):
             raise ConfigurationError(
-                f"GET {self._url(path)} answered {_excerpt(json.dumps(reply))}, which is no Prefect version. "
+                f"GET {self._url(path)} answered {excerpt(json.dumps(reply))}, which is no Prefect version. "
                 "Is this the URL of a Prefect API?"
             )
         if OLD_VERSION.fullmatch(reply):
@@ -197,7 +191,7 @@ class PrefectClient:
         response = self._send("GET", path, lambda rest: rest.get(path, **NO_REDIRECT))
         if response.status_code in (403, 404):
             return {}
-        reply = self._json(response)
+        reply = parsed(response, self.connection)
         settings = reply.get("server") if isinstance(reply, dict) else None
         return settings if isinstance(settings, dict) else {}
 
@@ -211,7 +205,7 @@ class PrefectClient:
         session.trust_env = False
 
     def _answer(self, method: str, path: str, send: Callable[[RESTClient], Response]) -> Any:
-        return self._json(self._send(method, path, send))
+        return parsed(self._send(method, path, send), self.connection)
 
     def _send(self, method: str, path: str, send: Callable[[RESTClient], Response], once: bool = False) -> Response:
         try:
@@ -237,12 +231,12 @@ class PrefectClient:
 
     def _reason(self, error: requests.RequestException) -> str:
         reason = str(getattr(error.args[0], "reason", "") if error.args else "") or str(error)
-        return f"{type(error).__name__}: {_excerpt(reason)}"
+        return f"{type(error).__name__}: {excerpt(reason)}"
 
     def _fetch_csrf_token(self) -> None:
         # a server with CSRF protection refuses even reads by POST without a token; tokens last an hour
         client = str(uuid.uuid4())
-        reply = self._json(self._rest().get("/csrf-token", {"client": client}, **NO_REDIRECT))
+        reply = parsed(self._rest().get("/csrf-token", {"client": client}, **NO_REDIRECT), self.connection)
         self._csrf = {"Prefect-Csrf-Token": str(reply["token"]), "Prefect-Csrf-Client": client}
 
     def _rest(self, once: bool = False) -> RESTClient:
@@ -252,7 +246,7 @@ class PrefectClient:
             retrying = RetryingClient(
                 raise_for_status=False,
                 status_codes=[code for code in RETRIED_STATUS if not (once and code == 500)],
-                retry_condition=_no_json,
+                retry_condition=no_json,
             )
             retrying.update_from_config(self._runtime)
             session = retrying.session
@@ -266,90 +260,3 @@ class PrefectClient:
 
     def _url(self, path: str) -> str:
         return f"{self.connection.url}{path}"
-
-    def _json(self, response: Response) -> Any:
-        """The body of a good reply.
-
-        Every other reply becomes the error that says what was asked, what came back and what to do.
-        """
-        asked = f"{response.request.method} {response.request.url}"
-        came = f"answered {response.status_code} {response.reason}: {_excerpt(response.text)}"
-        status = response.status_code
-        if status in (401, 403):
-            sent = response.request.headers.get("Authorization")
-            raise AccessRefused(f"{asked} {came}. {self._sent(sent)}. {self._credentials_hint(sent)}")
-        if status in RETRIED_STATUS or status >= 500:
-            kind = ServerFailed if status == 500 else ServerUnavailable
-            raise kind(f"{asked} {came}, after several tries. Try again later.")
-        if 300 <= status < 400:
-            location = response.headers.get("Location", "").partition("?")[0]
-            raise ConfigurationError(
-                f"{asked} answered {status} {response.reason}, a redirect to {location or 'nowhere'}, which is not "
-                "followed. Set the URL of the API itself, and check what stands in front of the server."
-            )
-        if "html" in response.headers.get("Content-Type", ""):
-            raise ConfigurationError(
-                f"{asked} answered {status} with a page of HTML where JSON was due{_title(response.text)}. "
-                "This is a login page or a user interface; set the URL of the API, which ends in /api "
-                "(on Cloud in /api/accounts/…/workspaces/…), and check what stands in front of the server."
-            )
-        if status == 404:
-            raise NotFound(f"{asked} {came}. Is this the URL of a Prefect 3 API?")
-        if status >= 400:
-            raise ConfigurationError(f"{asked} {came}. Is this the URL of a Prefect 3 API?")
-        try:
-            return vars(response)["parsed"] if "parsed" in vars(response) else json.loads(response.content)
-        except ValueError as error:
-            raise UnexpectedReply(
-                f"{asked} answered {status} with {len(response.content)} bytes that are no JSON ({error}). "
-                "Nothing of this sync's read was kept; try again."
-            ) from None
-
-    def _sent(self, authorization: str | None) -> str:
-        """What a request that was refused had with it, without the secret itself."""
-        if authorization:
-            if "authorization" in map(str.lower, self.connection.headers):
-                what = "custom header Authorization"
-            elif self.connection.auth is None:
-                what = "user and password of .netrc"
-            else:
-                what = "auth string" if authorization.startswith("Basic ") else "API key"
-            return f"The {what} that was sent is refused"
-        held_back = self.connection.held_back
-        kept = f": those of Prefect's settings are for the host {held_back}, and go to no other" if held_back else ""
-        return f"Neither an API key nor an auth string was sent{kept}"
-
-    def _credentials_hint(self, sent: str | None) -> str:
-        if self.connection.held_back and not sent:
-            return "Set api_key or auth_string in dlt's secrets, or PREFECT_API_URL to this server as well."
-        if self.connection.is_cloud:
-            return "Set an API key that may read this workspace: PREFECT_API_KEY, or api_key in dlt's secrets."
-        return (
-            "Set what the server asks for: PREFECT_API_AUTH_STRING (or auth_string in dlt's secrets) for a "
-            "server with basic authentication, PREFECT_API_KEY for one behind Prefect Cloud."
-        )
-
-
-def _no_json(response: Response | None, error: BaseException | None) -> bool:
-    """Whether a good reply is cut or garbled, which a broken proxy can do unnoticed: the length agrees."""
-    if response is None or response.status_code != 200:
-        return False
-    if "json" not in response.headers.get("Content-Type", ""):
-        return False
-    try:
-        # parsed once: `_json` takes it from here. Not by dlt's own parser, which makes floats of large integers
-        vars(response)["parsed"] = json.loads(response.content)
-    except ValueError:
-        return True
-    return False
-
-
-def _title(page: str) -> str:
-    # no more of it: what is taken for a page may be rows that something gave a wrong type
-    found = PAGE_TITLE.search(page)
-    return f": {_excerpt(found[1])}" if found else ""
-
-
-def _excerpt(body: str) -> str:
-    flat = " ".join(body.split())
-    return flat if len(flat) <= 200 else f"{flat[:200]}…"
