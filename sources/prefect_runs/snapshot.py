@@ -26,21 +26,25 @@ class WindowRead(NamedTuple):
     pages: list[list[Row]]
 
 
-def snapshot(
-    reader: RunReader, whole: Window, rows: int = ROWS_PER_WINDOW, newest_first: bool = False
-) -> Iterator[WindowRead]:
-    """Windows of `whole` in order, of at most `rows` rows, with all pages of their runs."""
+def snapshot(reader: RunReader, whole: Window) -> Iterator[WindowRead]:
+    """Windows of `whole` in order, of at most `ROWS_PER_WINDOW` rows, with all pages of their runs."""
+    return read_ahead(_reads(reader, whole, ROWS_PER_WINDOW, newest_first=False), reader.client.connections)
 
+
+def _beside_loads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[WindowRead]:
+    """The same for a reader of chunks that are loaded, while another kind of run is read too."""
+    connections = reader.client.connections
+    # the other kind has the other half; read all at once, all would end at once, and a load then keep the server idle
+    under_way = max(connections // 2, 1)
+    return read_ahead(_reads(reader, whole, rows, newest_first), under_way, waiting=connections - under_way + 1)
+
+
+def _reads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[Callable[[], WindowRead]]:
     def call(window: Window, count: int) -> Callable[[], WindowRead]:
         # a run made between the count and here is later than the ceiling
         return lambda: WindowRead(window, count, reader.expected(window) if count else [])
 
-    windows = planned_windows(reader, whole, rows, newest_first)
-    calls = (call(window, count) for window, count in windows)
-    connections = reader.client.connections
-    # the other kind has the other half; read all at once, all would end at once, and a load then keep the server idle
-    under_way = max(connections // 2, 1)
-    return read_ahead(calls, under_way, waiting=connections - under_way + 1)
+    return (call(window, count) for window, count in planned_windows(reader, whole, rows, newest_first))
 
 
 def planned_windows(
@@ -89,7 +93,7 @@ class Snapshots:
         """
         rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
         reading = self._under_way.pop((whole, newest_first), None)
-        reading = reading or snapshot(self._reader, whole, rows, newest_first)
+        reading = reading or _beside_loads(self._reader, whole, rows, newest_first)
         rows_read = 0
         for read in reading:
             yield read
