@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,11 @@ class Figure:
     peak_mb: float
     rows: int
 
+    @property
+    def rows_a_second(self) -> float:
+        """Rows loaded in a second of the whole process."""
+        return self.rows / self.seconds
+
 
 @dataclass
 class Series:
@@ -38,6 +43,10 @@ class Series:
     def median(self, name: str) -> float:
         """The median of one of the columns."""
         return float(statistics.median(getattr(figure, name) for figure in self.figures))
+
+    def compared(self, other: Series, compare: Callable[[Figure, Figure], float]) -> float:
+        """The median of what `compare` says of the two figures of each round: a machine may be slower in another."""
+        return statistics.median(map(compare, self.figures, other.figures))
 
     @property
     def cells(self) -> list[str]:
@@ -96,11 +105,12 @@ class Server:
             if ours.by != OURS:
                 continue
             if floor := self.of(ours.what, FLOOR):
-                yield [ours.what, FLOOR, f"{ours.median('seconds') / floor.median('seconds'):.2f} times its time"]
+                times = ours.compared(floor, lambda own, other: own.seconds / other.seconds)
+                yield [ours.what, FLOOR, f"{times:.2f} times its time"]
             for rival in (REST_API, REST_API_TUNED, LOOP):
                 if theirs := self.of(ours.what, rival):
-                    faster = theirs.median("seconds") / theirs.median("rows") * ours.median("rows")
-                    yield [ours.what, rival, f"{faster / ours.median('seconds'):.1f} times its rows a second"]
+                    faster = ours.compared(theirs, lambda own, other: own.rows_a_second / other.rows_a_second)
+                    yield [ours.what, rival, f"{faster:.1f} times its rows a second"]
 
     @staticmethod
     def _said(cells: Sequence[str]) -> Iterator[tuple[str, str]]:

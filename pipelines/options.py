@@ -60,7 +60,8 @@ class SyncOptions:
         if self.destination == "duckdb":
             check_name(Path(self.where))
             check_file_name("--database", self.where, self.dataset)
-            return dlt.destinations.duckdb(self.where)
+            # a text could be a URL too, and finding out that it is none loads all of SQLAlchemy where that is installed
+            return dlt.destinations.duckdb({"database": self.where})
         if self.database:
             raise ConfigurationError(
                 "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"

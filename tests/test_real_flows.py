@@ -241,7 +241,7 @@ def test_histories_of_a_few_task_runs_among_many_are_not_looked_for_in_the_event
     [task_run] = task_runs_of(api, flow_run)
     api.wait("task_runs", task_run, "Completed")
 
-    def not_asked(self: EventBuffer, window: Window) -> list[StateEvent]:
+    def not_asked(self: EventBuffer, window: Window, more_follows: bool) -> list[StateEvent]:
         raise AssertionError("the events of other runs are read")
 
     monkeypatch.setattr(EventBuffer, "around", not_asked)

@@ -172,7 +172,9 @@ def prefect_runs(
 
     def syncs() -> Pages:
         yield from server.others_read()
-        yield [Shape(TABLES["syncs"], server.workspace, rules)(server.sync_row())]
+        row = server.sync_row()
+        server.read_ahead()
+        yield [Shape(TABLES["syncs"], server.workspace, rules)(row)]
 
     return [
         runs("flow_runs"),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .client import Patience, PrefectClient
 from .credentials import Connection
+from .event_buffer import EventBuffer
+from .events import EventFeed
 from .filters import body
+from .histories import Histories
 from .run_reader import RunKind, RunReader
 from .settings import ReadSettings, RunFilters
 from .snapshot import Snapshots
+from .windows import Window
 
 
 class Access:
-    """One server's client, and a reader of each kind of run with its snapshots. To be used in a `with` block.
+    """One server's client, and what reads each kind of run and its events. To be used in a `with` block.
 
     Args:
         connection: where the server is.
@@ -27,8 +32,12 @@ class Access:
         )
         self.requests_told = 0
         """Requests that runs of the source told of; what is read ahead between two of them, the later one tells."""
+        self.lasts = False
+        """Whether another run of the source may follow, which takes what is read ahead."""
         self._readers: dict[str, RunReader] = {}
         self._snapshots: dict[RunReader, Snapshots] = {}
+        self._event_buffers: dict[RunKind, EventBuffer] = {}
+        self._histories: dict[RunKind, Histories] = {}
 
     def reader(self, kind: RunKind, filters: RunFilters, version: str | None) -> RunReader:
         """The reader of one kind of run, with the user's filters, of a server of this version."""
@@ -43,7 +52,21 @@ class Access:
             self._snapshots[reader] = Snapshots(reader)
         return self._snapshots[reader]
 
+    def event_buffer(self, kind: RunKind, kept: Callable[[], Window]) -> EventBuffer:
+        """The events of one kind of run around windows; `kept` tells what the server has of them."""
+        if kind not in self._event_buffers:
+            feed = EventFeed(self.client, [f"{kind.resource_prefix}."])
+            self._event_buffers[kind] = EventBuffer(feed, kept(), self.client.connections)
+        return self._event_buffers[kind]
+
+    def histories(self, kind: RunKind) -> Histories:
+        """What fetches the histories of one kind of run."""
+        if kind not in self._histories:
+            self._histories[kind] = Histories(self.client, kind)
+        return self._histories[kind]
+
     def __enter__(self) -> Access:
+        self.lasts = True
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -53,6 +76,10 @@ class Access:
         """Stop reading ahead."""
         for snapshots in self._snapshots.values():
             snapshots.close()
+        for buffer in self._event_buffers.values():
+            buffer.close()
+        for histories in self._histories.values():
+            histories.close()
 
 
 def _numbers(version: str | None) -> tuple[int, ...] | None:

@@ -18,7 +18,7 @@ from .known import Known
 from .late_sync import LateSync
 from .lost_runs import LostTaskRuns
 from .news import News
-from .outcome import Outcome, sift
+from .outcome import Outcome, RunRef, run_ref, sift
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
@@ -118,6 +118,12 @@ class ChangeCapture:
     def outcomes(self) -> Iterable[Outcome]:
         """What `changed_rows` has brought so far."""
         return self._outcomes.values()
+
+    @property
+    def runs_ahead(self) -> Iterator[RunRef]:
+        """Runs of a first load's next chunk, as far as they were read ahead."""
+        pages = chain.from_iterable(read.pages for read in self._snapshots.ahead)
+        return (run_ref(row, True, True) for row in chain.from_iterable(pages) if not is_torn(row))
 
     @property
     def ceiling(self) -> datetime:

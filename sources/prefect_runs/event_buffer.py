@@ -1,8 +1,12 @@
-"""The events around a window that moves forward: read once, in several slices at a time, dropped behind it."""
+"""The events around a window that moves forward: read once, in several slices at a time, dropped behind it.
+
+Where the windows of a first load follow each other, the events of the next ones are read while the runs of one are
+looked up in it, and while a chunk is loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timedelta
 
 from .chains import StateEvent
@@ -19,6 +23,10 @@ EVENTS_PER_SLICE = 500
 LONGEST, SHORTEST = timedelta(hours=6), timedelta(seconds=1)
 
 
+Slice = tuple[Window, EventsRead]
+"""A window, and all events that occurred in it."""
+
+
 class EventBuffer:
     """State events for windows of expected start times that ascend.
 
@@ -32,27 +40,42 @@ class EventBuffer:
         self._feed = feed
         self._kept = kept
         self._connections = connections
-        self._first = kept.start
-        self._read_until: datetime | None = None
+        self._held = Window(kept.start, kept.start)
+        self._reading: Generator[Slice, None, None] | None = None
         self._slice = timedelta(minutes=10)
         self._events: dict[str, StateEvent] = {}
 
-    def around(self, window: Window) -> list[StateEvent]:
-        """The events of the time of `window` and an hour after it."""
+    def around(self, window: Window, more_follows: bool = False) -> list[StateEvent]:
+        """The events of the time of `window` and an hour after it.
+
+        Args:
+            more_follows: whether the next windows, up to now, are asked for too, and read ahead.
+        """
         whole = self._around(window)
-        start, end = whole.start, whole.end
-        if self._read_until and start < self._first:
-            # a backfill that goes back in time
-            self._events, self._read_until = {}, None
-        self._first = start
-        self._events = {id_: event for id_, event in self._events.items() if event.occurred >= start}
-        self._read(Window(max(start, self._read_until or start), end))
+        # a backfill may go back in time
+        if not self._held.start <= whole.start <= self._held.end:
+            self.close()
+            self._events, self._held = {}, Window(whole.start, whole.start)
+        self._events = {id_: event for id_, event in self._events.items() if event.occurred >= whole.start}
+        self._held = Window(whole.start, self._held.end)
+        while self._held.end < whole.end:
+            part, read = self._next(self._kept.end if more_follows else whole.end)
+            density = max(len(read.times), 1) / EVENTS_PER_SLICE
+            self._slice = min(max(self._slice / density, SHORTEST), LONGEST)
+            self._events.update((event.state_id, event) for event in read.states)
+            self._held = Window(whole.start, part.end)
         return self.events
 
     def total(self, window: Window) -> int:
         """How many events that is, held or not."""
         whole = self._around(window)
         return 0 if whole.empty else self._feed.total(whole)
+
+    def close(self) -> None:
+        """Drop what was read ahead."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
 
     def _around(self, window: Window) -> Window:
         return Window(max(window.start - BEFORE, self._kept.start), min(window.end + AFTER, self._kept.end))
@@ -62,18 +85,17 @@ class EventBuffer:
         """The events that are held."""
         return list(self._events.values())
 
-    def _read(self, window: Window) -> None:
-        if window.empty:
-            return
-        for read in read_ahead(self._calls(window), self._connections):
-            density = max(len(read.times), 1) / EVENTS_PER_SLICE
-            self._slice = min(max(self._slice / density, SHORTEST), LONGEST)
-            self._events.update((event.state_id, event) for event in read.states)
-        self._read_until = window.end
+    def _next(self, until: datetime) -> Slice:
+        """The next slice that is being read; where none is, the first of those up to a time."""
+        read = next(self._reading, None) if self._reading else None
+        if read is None:
+            self._reading = read_ahead(self._calls(until), self._connections, waiting=self._connections)
+            read = next(self._reading)
+        return read
 
-    def _calls(self, window: Window) -> Iterator[Callable[[], EventsRead]]:
-        start = window.start
-        while start < window.end:
-            part = Window(start, min(start + self._slice, window.end))
-            yield lambda part=part: self._feed.read(part)  # type: ignore[misc]
+    def _calls(self, until: datetime) -> Iterator[Callable[[], Slice]]:
+        start = self._held.end
+        while start < until:
+            part = Window(start, min(start + self._slice, until))
+            yield lambda part=part: (part, self._feed.read(part))  # type: ignore[misc]
             start = part.end

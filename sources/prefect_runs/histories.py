@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 from .client import PrefectClient
 from .clock import parse
@@ -10,18 +13,44 @@ from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunKind
 
+# histories that wait to be taken, or to be asked for while those before are shaped: about a second's worth
+WAITING = 200
+# those begun while rows are loaded: as many as a server gives meanwhile
+BEGUN = 800
 
-def endpoint_histories(client: PrefectClient, kind: RunKind, run_ids: Iterable[str]) -> Iterator[tuple[str, list[Row]]]:
-    """Each run's id with its states, oldest first, with their numbers: a request for each (`/…_run_states/`)."""
+RunHistory = tuple[str, list[Row]]
+"""A run's id and its states, oldest first, with their numbers."""
 
-    def call(run_id: str) -> Callable[[], tuple[str, list[Row]]]:
-        path, column = f"/{kind.one}_run_states/", kind.run_column
 
-        def fetch() -> tuple[str, list[Row]]:
-            states = client.rows(client.get(path, {column: run_id}), f"GET {path}")
-            ordered = sorted(states, key=lambda state: parse(state["timestamp"]))
-            return run_id, [{**state, "sequence": number} for number, state in enumerate(ordered, 1)]
+class Histories:
+    """Fetches the histories of one kind of run: a request for each (`/…_run_states/`)."""
 
-        return fetch
+    def __init__(self, client: PrefectClient, kind: RunKind) -> None:
+        self._client = client
+        self._kind = kind
+        self._begun: dict[str, Future[RunHistory]] = {}
+        self._pool: ThreadPoolExecutor | None = None
 
-    return read_ahead((call(run_id) for run_id in run_ids), client.connections)
+    def of(self, run_ids: Iterable[str]) -> Iterator[RunHistory]:
+        """Each run's history, in the order of the ids."""
+        begun = ((run_id, self._begun.pop(run_id, None)) for run_id in run_ids)
+        calls = (future.result if future else partial(self._fetch, run_id) for run_id, future in begun)
+        return read_ahead(calls, self._client.connections, WAITING)
+
+    def begin(self, run_ids: Iterable[str]) -> None:
+        """Begin to fetch the first `BEGUN` of those that `of` will be asked for next."""
+        self.close()
+        self._pool = ThreadPoolExecutor(self._client.connections, thread_name_prefix="prefect-begun")
+        self._begun = {run_id: self._pool.submit(self._fetch, run_id) for run_id in islice(run_ids, BEGUN)}
+
+    def close(self) -> None:
+        """Drop what was begun."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+        self._begun, self._pool = {}, None
+
+    def _fetch(self, run_id: str) -> RunHistory:
+        path = f"/{self._kind.one}_run_states/"
+        states = self._client.rows(self._client.get(path, {self._kind.run_column: run_id}), f"GET {path}")
+        ordered = sorted(states, key=lambda state: parse(state["timestamp"]))
+        return run_id, [{**state, "sequence": number} for number, state in enumerate(ordered, 1)]

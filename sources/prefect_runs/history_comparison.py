@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .clock import parse
 from .drift import Drift
-from .histories import endpoint_histories
+from .histories import Histories
 from .read_ahead import batches
 from .run_reader import RunReader
 from .snapshot import snapshot
@@ -52,7 +52,7 @@ class HistoryComparison:
         """The same of the runs `run_ids`; those in `recent` changed since the last sync."""
         for batch in batches(run_ids, RUNS_COMPARED):
             held = self._held.numbers(self._reader.kind.name, batch)
-            for run_id, states in endpoint_histories(self._reader.client, self._reader.kind, sorted(held)):
+            for run_id, states in Histories(self._reader.client, self._reader.kind).of(sorted(held)):
                 # the warehouse may know more: of a run that was deleted and made again under its id
                 if any(held[run_id].get(state["id"]) != state["sequence"] for state in states):
                     yield Drift(

@@ -59,13 +59,14 @@ def sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False,
             outcome.torn.add(row["id"])
             continue
         is_news = news.is_news(row, asked_for)
-        outcome.runs.append(_ref(row, is_news, outcome.in_windows))
+        outcome.runs.append(run_ref(row, is_news, outcome.in_windows))
         if is_news:
             result.append(row)
     return result
 
 
-def _ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
+def run_ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
+    """What is kept of a row that was read; `in_windows` as in `Outcome`."""
     state = row["state"]
     # times of flow runs' states are the server's: a state that is not younger than the run is its first
     flow_run = "auto_scheduled" in row

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def read_ahead(calls: Iterable[Callable[[], T]], at_once: int, waiting: int = 0) -> Iterator[T]:
+def read_ahead(calls: Iterable[Callable[[], T]], at_once: int, waiting: int = 0) -> Generator[T, None, None]:
     """Results of `calls` in their order; at most `at_once` of them are under way, and so many more wait.
 
     `calls` is consumed lazily, in the caller's thread. The first error is raised where its result was due;

@@ -23,8 +23,9 @@ def parsed(response: Response, connection: Connection) -> Any:
     Every other reply becomes the error that says what was asked, what came back and what to do.
     """
     asked = f"{response.request.method} {response.request.url}"
-    came = f"answered {response.status_code} {response.reason}: {excerpt(response.text)}"
     status = response.status_code
+    # a good reply is not searched for an excerpt
+    came = f"answered {status} {response.reason}: {excerpt(response.text)}" if status != 200 else ""
     if status in (401, 403):
         sent = response.request.headers.get("Authorization")
         raise AccessRefused(f"{asked} {came}. {_sent(sent, connection)}. {_hint(sent, connection)}")

@@ -15,7 +15,6 @@ from .cancellations import Cancellations
 from .change_capture import ChangeCapture
 from .clock import text
 from .dimensions import DIMENSIONS
-from .event_buffer import EventBuffer
 from .events import EventFeed, states_told
 from .filters import scope
 from .history_comparison import HeldHistories, HistoryComparison
@@ -82,6 +81,7 @@ class Server:
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
         self._cancellations = Cancellations(known, partial(states_told, self.client, FLOW_RUN.resource_prefix))
         self._captures: dict[str, ChangeCapture] = {}
+        self._histories: dict[str, StateHistory] = {}
         self._being_read: set[str] = set()
         self._read: set[str] = set()
         # small tables that were read whole and loaded → the ids that the server has
@@ -146,11 +146,18 @@ class Server:
 
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
-        return StateHistory(self.capture(runs), lambda: self._event_buffer(runs), self._cancellations, self.tally)
+        if runs not in self._histories:
+            kind, capture = KINDS[runs], self.capture(runs)
+            buffer = partial(self._access.event_buffer, kind, lambda: self._events_kept)
+            histories = self._access.histories(kind)
+            self._histories[runs] = StateHistory(capture, buffer, histories, self._cancellations, self.tally)
+        return self._histories[runs]
 
-    def _event_buffer(self, runs: str) -> EventBuffer:
-        feed = EventFeed(self.client, [f"{KINDS[runs].resource_prefix}."])
-        return EventBuffer(feed, self._events_kept, self.client.connections)
+    def read_ahead(self) -> None:
+        """Have the server begin with what the next run of the source wants, if one is to follow this one."""
+        if self._access.lasts:
+            for history in self._histories.values():
+                history.read_ahead()
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""

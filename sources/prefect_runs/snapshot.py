@@ -6,8 +6,7 @@ one that was. What changes meanwhile is later than the snapshot's ceiling, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -31,12 +30,11 @@ def snapshot(reader: RunReader, whole: Window) -> Iterator[WindowRead]:
     return read_ahead(_reads(reader, whole, ROWS_PER_WINDOW, newest_first=False), reader.client.connections)
 
 
-def _beside_loads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[WindowRead]:
-    """The same for a reader of chunks that are loaded, while another kind of run is read too."""
-    connections = reader.client.connections
+def _beside_loads(reads: Iterable[Callable[[], WindowRead]], connections: int) -> Generator[WindowRead, None, None]:
+    """Results of `reads` for chunks that are loaded, while another kind of run is read too."""
     # the other kind has the other half; read all at once, all would end at once, and a load then keep the server idle
     under_way = max(connections // 2, 1)
-    return read_ahead(_reads(reader, whole, rows, newest_first), under_way, waiting=connections - under_way + 1)
+    return read_ahead(reads, under_way, waiting=connections - under_way + 1)
 
 
 def _reads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[Callable[[], WindowRead]]:
@@ -84,7 +82,8 @@ class Snapshots:
 
     def __init__(self, reader: RunReader) -> None:
         self._reader = reader
-        self._under_way: dict[tuple[Window, bool], Iterator[WindowRead]] = {}
+        self._under_way: dict[tuple[Window, bool], Generator[WindowRead, None, None]] = {}
+        self._ahead: dict[Window, WindowRead] = {}
 
     def chunk(self, whole: Window, chunk_rows: int | None, newest_first: bool = False) -> Iterator[WindowRead]:
         """Windows of `whole` in order, until they hold `chunk_rows` rows.
@@ -93,18 +92,34 @@ class Snapshots:
         """
         rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
         reading = self._under_way.pop((whole, newest_first), None)
-        reading = reading or _beside_loads(self._reader, whole, rows, newest_first)
+        reading = reading or _beside_loads(
+            map(self._noted, _reads(self._reader, whole, rows, newest_first)), self._reader.client.connections
+        )
         rows_read = 0
         for read in reading:
+            self._ahead.pop(read.window, None)
             yield read
             rows_read += read.counted
             if chunk_rows is not None and rows_read >= chunk_rows:
                 self._under_way[whole.rest(read.window, newest_first), newest_first] = reading
                 return
 
+    @property
+    def ahead(self) -> list[WindowRead]:
+        """The windows of the next chunk that are read already."""
+        return sorted(self._ahead.values(), key=lambda read: read.window.start)
+
+    def _noted(self, call: Callable[[], WindowRead]) -> Callable[[], WindowRead]:
+        def read() -> WindowRead:
+            found = call()
+            self._ahead[found.window] = found
+            return found
+
+        return read
+
     def close(self) -> None:
         """Drop what was read ahead."""
+        self._ahead.clear()
         while self._under_way:
             _, reading = self._under_way.popitem()
-            with closing(reading):  # type: ignore[type-var]
-                pass
+            reading.close()

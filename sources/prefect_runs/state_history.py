@@ -15,7 +15,7 @@ from .change_capture import ChangeCapture
 from .clock import MICROSECOND, parse, text
 from .event_buffer import AFTER, BEFORE, EventBuffer
 from .exceptions import AccessRefused, NotFound
-from .histories import endpoint_histories
+from .histories import Histories
 from .outcome import Outcome, RunRef
 from .paging import Row
 from .progress import State, StateCursor
@@ -46,7 +46,8 @@ class StateHistory:
 
     Args:
         capture: reads the runs.
-        buffer: makes what gives the events around a window.
+        buffer: what gives the events around a window; asked for where that is wanted.
+        histories: fetches histories from the endpoint.
         cancellations: tells which of the flow runs of task runs were cancelled.
         tally: counts what is read.
     """
@@ -55,13 +56,15 @@ class StateHistory:
         self,
         capture: ChangeCapture,
         buffer: Callable[[], EventBuffer],
+        histories: Histories,
         cancellations: Cancellations,
         tally: Tally,
     ) -> None:
         self._capture = capture
         self._cancellations = cancellations
-        self._make_buffer = buffer
-        self._buffer: EventBuffer | None = None
+        self._buffer = buffer
+        self._endpoint = histories
+        self._more_follows = False
         self._seen: set[str] = set()
         self._reached: datetime | None = None
         self._tally = tally
@@ -92,13 +95,14 @@ class StateHistory:
                 yield from self._handed_on(told)
             fetched = {*asked, *(again.keys() - done)}
             done |= fetched
-            for histories in batches(self._histories(fetched), HISTORIES):
+            for histories in batches(self._endpoint.of(sorted(fetched)), HISTORIES):
                 for run_id, states in histories:
                     if not asked.get(run_id, set()) <= {state_["id"] for state_ in states}:
                         incomplete[run_id] = noticed
                 yield from self._missing(histories)
         forget = self._capture.next_since(self._capture.ceiling)
         state.pop("reached", None)
+        self._more_follows = part.first_load and "snapshot" in state
         if part.first_load and "snapshot" not in state:
             self._look_for_lost_since(self._reached or begin, forget)
         elif part.first_load and self._reached:
@@ -113,6 +117,13 @@ class StateHistory:
                 f"{self._table}: the server gave {len(remembered)} histories without their last states, and of "
                 f"{len(remembered) - REMEMBERED_RUNS} no sync asks again; verify --repair reads them"
             )
+
+    def read_ahead(self) -> None:
+        """Begin to fetch histories that the next chunk of a first load will want, while this one is loaded."""
+        # of task runs the events tell
+        if self._more_follows and self._capture.reader.kind is FLOW_RUN:
+            runs = [run for run in self._capture.runs_ahead if not run.born_with]
+            self._endpoint.begin(self._asked_for(Outcome(runs)))
 
     def _asked_for(self, part: Outcome) -> dict[str, set[str]]:
         known = self._capture.known
@@ -133,7 +144,7 @@ class StateHistory:
         if part.in_windows:
             until = runs[-1].expected + MICROSECOND
             begin = self._reached if part.first_load and self._reached else runs[0].expected
-            events = self._events_around(Window(begin, until), len(runs))
+            events = self._events_around(Window(begin, until), len(runs), more_follows=part.first_load)
             self._reached = until
             self._seen |= ids
             self._look_for_lost(events, until)
@@ -172,17 +183,17 @@ class StateHistory:
         if self._capture.lost and self._capture.lost.can_tell and begin and begin < before:
             self._look_for_lost(self._events_around(Window(begin, before)), before)
 
-    def _events_around(self, window: Window, runs: int | None = None) -> list[StateEvent]:
+    def _events_around(self, window: Window, runs: int | None = None, more_follows: bool = False) -> list[StateEvent]:
         """The events of the time of a window; none where asking for each of so many `runs` is cheaper."""
         # of flow runs' states the events tell no details: whether there are any must be asked of the endpoint
         if self._capture.reader.kind is FLOW_RUN:
             return []
-        self._buffer = self._buffer or self._make_buffer()
+        buffer = self._buffer()
         try:
             # most events may be of runs that the user does not want
-            if runs and self._capture.reader.narrowed and self._buffer.total(window) > runs * EVENTS_A_PAGE:
+            if runs and self._capture.reader.narrowed and buffer.total(window) > runs * EVENTS_A_PAGE:
                 return []
-            return self._buffer.around(window)
+            return buffer.around(window, more_follows)
         except (NotFound, AccessRefused):
             return []
 
@@ -195,9 +206,6 @@ class StateHistory:
         self._tally.read(self._table, len(states))
         if self._capture.reader.kind is FLOW_RUN:
             self._cancellations.note(states)
-
-    def _histories(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
-        return endpoint_histories(self._capture.reader.client, self._capture.reader.kind, sorted(run_ids))
 
     def _missing(self, histories: list[tuple[str, list[Row]]]) -> Iterator[list[RunState]]:
         """The states that the warehouse lacks, or has with another number."""
