@@ -55,8 +55,8 @@ Written by `bench.py {arguments}`.
 
 Every line is the median of several runs (of a full sync: {repeat}), measured in turns in one go, each in a process of
 its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends
-them (compressed); what is compared is compared round by round. A real Prefect {prefect} server on SQLite runs on the same machine; its runs are generated, {days}
-days of them, with states and events as a server writes them.
+them (compressed). What is compared is compared round by round. A real Prefect {prefect} server on SQLite runs on the
+same machine; its runs are generated, {days} days of them, with states and events as a server writes them.
 
 - **floor**: the requests that the sync sends, sent again over as many connections, the replies thrown away.
 - **prefect-runs**: the command. *Full sync of runs* is a first load of flow runs and task runs. *Full sync with state

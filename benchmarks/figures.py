@@ -46,7 +46,7 @@ class Series:
 
     def compared(self, other: Series, compare: Callable[[Figure, Figure], float]) -> float:
         """The median of what `compare` says of the two figures of each round: a machine may be slower in another."""
-        return statistics.median(map(compare, self.figures, other.figures))
+        return statistics.median(compare(own, theirs) for own, theirs in zip(self.figures, other.figures, strict=True))
 
     @property
     def cells(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from .client import Patience, PrefectClient
 from .credentials import Connection
@@ -56,8 +57,11 @@ class Access:
         """The events of one kind of run around windows; `kept` tells what the server has of them."""
         if kind not in self._event_buffers:
             feed = EventFeed(self.client, [f"{kind.resource_prefix}."])
-            self._event_buffers[kind] = EventBuffer(feed, kept(), self.client.connections)
-        return self._event_buffers[kind]
+            self._event_buffers[kind] = EventBuffer(feed, self.client.connections)
+        buffer = self._event_buffers[kind]
+        # of a first load that takes hours the last chunks want events that there were not at its begin
+        buffer.kept = kept()
+        return buffer
 
     def histories(self, kind: RunKind) -> Histories:
         """What fetches the histories of one kind of run."""
@@ -74,12 +78,14 @@ class Access:
 
     def close(self) -> None:
         """Stop reading ahead."""
-        for snapshots in self._snapshots.values():
-            snapshots.close()
-        for buffer in self._event_buffers.values():
-            buffer.close()
-        for histories in self._histories.values():
-            histories.close()
+        with ExitStack() as closing:
+            # the last one first: most is under way there
+            for snapshots in self._snapshots.values():
+                closing.callback(snapshots.close)
+            for buffer in self._event_buffers.values():
+                closing.callback(buffer.close)
+            for histories in self._histories.values():
+                closing.callback(histories.close)
 
 
 def _numbers(version: str | None) -> tuple[int, ...] | None:

@@ -7,24 +7,26 @@ looked up in it, and while a chunk is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from .chains import StateEvent
 from .events import EventFeed, EventsRead
 from .read_ahead import read_ahead
 from .windows import Window
 
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
 # runs may start before they were expected to
 BEFORE = timedelta(minutes=10)
 # runs that change later than this after they were expected are asked for one by one
 AFTER = timedelta(hours=1)
 # events of one slice: the last page of each is part empty
 EVENTS_PER_SLICE = 500
+# of a slice that holds more the rest is read when its turn comes: so much of each is in memory before
+ENOUGH = 2 * EVENTS_PER_SLICE
 LONGEST, SHORTEST = timedelta(hours=6), timedelta(seconds=1)
 
-
 Slice = tuple[Window, EventsRead]
-"""A window, and all events that occurred in it."""
+"""A window, and the events that occurred in it, or in the first part of it."""
 
 
 class EventBuffer:
@@ -32,16 +34,18 @@ class EventBuffer:
 
     Args:
         feed: the events of one kind of run.
-        kept: what the server has: from its retention to now.
         connections: slices read at the same time.
     """
 
-    def __init__(self, feed: EventFeed, kept: Window, connections: int) -> None:
+    def __init__(self, feed: EventFeed, connections: int) -> None:
+        self.kept = Window(NEVER, NEVER)
+        """What the server has: from its retention to now."""
         self._feed = feed
-        self._kept = kept
         self._connections = connections
-        self._held = Window(kept.start, kept.start)
+        self._held = self.kept
         self._reading: Generator[Slice, None, None] | None = None
+        # what is left of the slice that was read last
+        self._rest = self.kept
         self._slice = timedelta(minutes=10)
         self._events: dict[str, StateEvent] = {}
 
@@ -55,15 +59,13 @@ class EventBuffer:
         # a backfill may go back in time
         if not self._held.start <= whole.start <= self._held.end:
             self.close()
-            self._events, self._held = {}, Window(whole.start, whole.start)
+            self._held = Window(whole.start, whole.start)
         self._events = {id_: event for id_, event in self._events.items() if event.occurred >= whole.start}
         self._held = Window(whole.start, self._held.end)
         while self._held.end < whole.end:
-            part, read = self._next(self._kept.end if more_follows else whole.end)
-            density = max(len(read.times), 1) / EVENTS_PER_SLICE
-            self._slice = min(max(self._slice / density, SHORTEST), LONGEST)
+            read = self._read_on(self.kept.end if more_follows else whole.end)
             self._events.update((event.state_id, event) for event in read.states)
-            self._held = Window(whole.start, part.end)
+            self._held = Window(whole.start, read.window.end)
         return self.events
 
     def total(self, window: Window) -> int:
@@ -72,21 +74,33 @@ class EventBuffer:
         return 0 if whole.empty else self._feed.total(whole)
 
     def close(self) -> None:
-        """Drop what was read ahead."""
+        """Drop what is held, and what was read ahead."""
         reading, self._reading = self._reading, None
+        self._events, self._held, self._rest = {}, Window(NEVER, NEVER), Window(NEVER, NEVER)
         if reading is not None:
             reading.close()
 
     def _around(self, window: Window) -> Window:
-        return Window(max(window.start - BEFORE, self._kept.start), min(window.end + AFTER, self._kept.end))
+        return Window(max(window.start - BEFORE, self.kept.start), min(window.end + AFTER, self.kept.end))
 
     @property
     def events(self) -> list[StateEvent]:
         """The events that are held."""
         return list(self._events.values())
 
-    def _next(self, until: datetime) -> Slice:
-        """The next slice that is being read; where none is, the first of those up to a time."""
+    def _read_on(self, until: datetime) -> EventsRead:
+        """The events that follow what is held: a slice, or a part of one. `until`: where new slices end."""
+        if self._rest.empty:
+            part, read = self._next_slice(until)
+        else:
+            part, read = self._rest, self._feed.read(self._rest, ENOUGH)
+        self._rest = Window(read.window.end, part.end)
+        # by its own length: others were cut since
+        density = max(len(read.times), 1) / EVENTS_PER_SLICE
+        self._slice = min(max((read.window.end - read.window.start) / density, SHORTEST), LONGEST)
+        return read
+
+    def _next_slice(self, until: datetime) -> Slice:
         read = next(self._reading, None) if self._reading else None
         if read is None:
             self._reading = read_ahead(self._calls(until), self._connections, waiting=self._connections)
@@ -97,5 +111,5 @@ class EventBuffer:
         start = self._held.end
         while start < until:
             part = Window(start, min(start + self._slice, until))
-            yield lambda part=part: (part, self._feed.read(part))  # type: ignore[misc]
+            yield lambda part=part: (part, self._feed.read(part, ENOUGH))  # type: ignore[misc]
             start = part.end

@@ -31,8 +31,9 @@ RUNS_ASKED = 50
 
 @dataclass(frozen=True)
 class EventsRead:
-    """Events of a window: when each occurred, and those that tell of a state."""
+    """All events of a window: when each occurred, and those that tell of a state."""
 
+    window: Window
     times: list[datetime]
     states: list[StateEvent]
 
@@ -69,8 +70,12 @@ class EventFeed:
             self._remembered[window] = self.read(window)
         return self._remembered[window]
 
-    def read(self, window: Window) -> EventsRead:
-        """Every event that occurred in `window`, each once, oldest first."""
+    def read(self, window: Window, enough: int | None = None) -> EventsRead:
+        """Every event that occurred in `window`, each once, oldest first.
+
+        Args:
+            enough: after so many the rest is left; `EventsRead.window` is then the part that was read.
+        """
         times: dict[str, datetime] = {}
         states: dict[str, StateEvent] = {}
         for part in window.parts(LONGEST_QUERY):
@@ -78,7 +83,11 @@ class EventFeed:
                 times.update((event["id"], parse(event["occurred"])) for event in page)
                 told = (state_event(event) for event in page)
                 states.update((event.state_id, event) for event in told if event)
-        return EventsRead(list(times.values()), list(states.values()))
+                # others may have occurred at the same time as the last one
+                end = parse(page[-1]["occurred"]) if page else window.start
+                if enough is not None and len(times) >= enough and end > window.start:
+                    return EventsRead(Window(window.start, end), list(times.values()), list(states.values()))
+        return EventsRead(window, list(times.values()), list(states.values()))
 
     def pages(self, window: Window) -> Iterator[list[Row]]:
         """Pages of every event that occurred in `window`, oldest first; some come twice."""

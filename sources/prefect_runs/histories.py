@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
 from .client import PrefectClient
 from .clock import parse
+from .exceptions import TemporaryError
 from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunKind
@@ -33,21 +34,39 @@ class Histories:
 
     def of(self, run_ids: Iterable[str]) -> Iterator[RunHistory]:
         """Each run's history, in the order of the ids."""
-        begun = ((run_id, self._begun.pop(run_id, None)) for run_id in run_ids)
-        calls = (future.result if future else partial(self._fetch, run_id) for run_id, future in begun)
-        return read_ahead(calls, self._client.connections, WAITING)
+        return read_ahead(map(self._call, run_ids), self._client.connections, WAITING)
 
     def begin(self, run_ids: Iterable[str]) -> None:
         """Begin to fetch the first `BEGUN` of those that `of` will be asked for next."""
-        self.close()
-        self._pool = ThreadPoolExecutor(self._client.connections, thread_name_prefix="prefect-begun")
-        self._begun = {run_id: self._pool.submit(self._fetch, run_id) for run_id in islice(run_ids, BEGUN)}
+        pool = self._pool = self._pool or ThreadPoolExecutor(self._client.connections, "prefect-begun")
+        before = self._begun
+        self._begun = {
+            run_id: before.pop(run_id) if run_id in before else pool.submit(self._fetch, run_id)
+            for run_id in islice(run_ids, BEGUN)
+        }
+        for not_wanted in before.values():
+            not_wanted.cancel()
 
     def close(self) -> None:
         """Drop what was begun."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
         self._begun, self._pool = {}, None
+
+    def _call(self, run_id: str) -> Callable[[], RunHistory]:
+        begun = self._begun.pop(run_id, None)
+        # nobody waits for what has not been begun in earnest
+        if begun is None or begun.cancel():
+            return partial(self._fetch, run_id)
+
+        def take() -> RunHistory:
+            try:
+                return begun.result()
+            except TemporaryError:
+                # the server may be back since
+                return self._fetch(run_id)
+
+        return take
 
     def _fetch(self, run_id: str) -> RunHistory:
         path = f"/{self._kind.one}_run_states/"

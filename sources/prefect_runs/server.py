@@ -150,14 +150,15 @@ class Server:
             kind, capture = KINDS[runs], self.capture(runs)
             buffer = partial(self._access.event_buffer, kind, lambda: self._events_kept)
             histories = self._access.histories(kind)
-            self._histories[runs] = StateHistory(capture, buffer, histories, self._cancellations, self.tally)
+            self._histories[runs] = StateHistory(
+                capture, buffer, histories, self._cancellations, self.tally, self._access.lasts
+            )
         return self._histories[runs]
 
     def read_ahead(self) -> None:
         """Have the server begin with what the next run of the source wants, if one is to follow this one."""
-        if self._access.lasts:
-            for history in self._histories.values():
-                history.read_ahead()
+        for history in self._histories.values():
+            history.read_ahead()
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""

@@ -48,6 +48,7 @@ class StateHistory:
         capture: reads the runs.
         buffer: what gives the events around a window; asked for where that is wanted.
         histories: fetches histories from the endpoint.
+        lasts: whether another run of the source may follow, and take what is read ahead.
         cancellations: tells which of the flow runs of task runs were cancelled.
         tally: counts what is read.
     """
@@ -59,11 +60,14 @@ class StateHistory:
         histories: Histories,
         cancellations: Cancellations,
         tally: Tally,
+        lasts: bool,
     ) -> None:
         self._capture = capture
         self._cancellations = cancellations
         self._buffer = buffer
+        self._events: EventBuffer | None = None
         self._endpoint = histories
+        self._lasts = lasts
         self._more_follows = False
         self._seen: set[str] = set()
         self._reached: datetime | None = None
@@ -102,12 +106,14 @@ class StateHistory:
                 yield from self._missing(histories)
         forget = self._capture.next_since(self._capture.ceiling)
         state.pop("reached", None)
-        self._more_follows = part.first_load and "snapshot" in state
+        self._more_follows = self._lasts and part.first_load and "snapshot" in state
         if part.first_load and "snapshot" not in state:
             self._look_for_lost_since(self._reached or begin, forget)
         elif part.first_load and self._reached:
             # the next chunk looks for lost runs from here, for its own first run may come long after
             state["reached"] = text(self._reached)
+        if self._events and not self._more_follows:
+            self._events.close()
         yield from self._handed_on(list(self._capture.lost.found.items() if self._capture.lost else ()))
         still = {run_id: since for run_id, since in again.items() if parse(since) > forget}
         remembered = sorted({**incomplete, **still}.items(), key=lambda noticed: noticed[1])
@@ -144,7 +150,7 @@ class StateHistory:
         if part.in_windows:
             until = runs[-1].expected + MICROSECOND
             begin = self._reached if part.first_load and self._reached else runs[0].expected
-            events = self._events_around(Window(begin, until), len(runs), more_follows=part.first_load)
+            events = self._events_around(Window(begin, until), len(runs), more_follows=part.first_load and self._lasts)
             self._reached = until
             self._seen |= ids
             self._look_for_lost(events, until)
@@ -188,12 +194,12 @@ class StateHistory:
         # of flow runs' states the events tell no details: whether there are any must be asked of the endpoint
         if self._capture.reader.kind is FLOW_RUN:
             return []
-        buffer = self._buffer()
+        self._events = self._buffer()
         try:
             # most events may be of runs that the user does not want
-            if runs and self._capture.reader.narrowed and buffer.total(window) > runs * EVENTS_A_PAGE:
+            if runs and self._capture.reader.narrowed and self._events.total(window) > runs * EVENTS_A_PAGE:
                 return []
-            return buffer.around(window, more_follows)
+            return self._events.around(window, more_follows)
         except (NotFound, AccessRefused):
             return []
 
