@@ -143,8 +143,9 @@ class Client:
 
     def get(self, path: str, params: dict[str, str]) -> list[dict[str, str]]:
         assert path == "/flow_run_states/"
+        down = self.down
         self.asked.append(params["flow_run_id"])
-        if self.down:
+        if down:
             raise ServerUnavailable("it is down")
         return [{"id": f"state of {params['flow_run_id']}", "timestamp": START.isoformat()}]
 
