@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
 from datetime import timedelta
 
 from conftest import Copy
-from prefect_api import PrefectApi, now, scheduled, seconds
+from fault_proxy import FaultProxy, replace_json
+from prefect_api import PrefectApi, Row, now, scheduled, seconds
 
 
 def tombstones(copy: Copy) -> dict[str, str]:
@@ -143,6 +145,33 @@ def test_run_that_was_started_long_before_it_was_due_is_followed(copy: Copy, api
         copy.outlive_lookback()
     api.call("DELETE", f"/flow_runs/{gone}")
     copy.sync_and_compare()
+    assert tombstones(copy) == {gone: "deleted"}
+
+
+def test_queue_that_is_in_no_page_is_not_gone(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+    """Queues of several pools have one name, by which the server sorts them: in another order on each page."""
+    copy.settings["page_size"] = 3
+    queues = {api.call("POST", "/work_queues/", {"name": f"queue-{uuid.uuid4().hex}"})["id"] for _ in range(8)}
+    copy.url = proxy.url
+    copy.sync_and_compare()
+    hidden: set[str] = set()
+
+    def another_in_its_place(rows: list[Row]) -> list[Row]:
+        # the first and the last row of a page are compared with the pages beside it
+        if len(rows) < 3 or rows[1]["id"] not in queues:
+            return rows
+        hidden.add(rows[1]["id"])
+        return [rows[0], rows[0], rows[2]]
+
+    in_pages = replace_json(another_in_its_place)
+    proxy.inject(in_pages, "/work_queues/filter", times=None, when=lambda request: "work_queues" not in request.body)
+    copy.sync()
+    proxy.clear()
+    assert hidden
+    assert tombstones(copy) == {}
+    gone = hidden.pop()
+    api.call("DELETE", f"/work_queues/{gone}")
+    copy.sync()
     assert tombstones(copy) == {gone: "deleted"}
 
 

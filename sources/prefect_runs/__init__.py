@@ -11,7 +11,7 @@ from dlt.extract import DltResource
 from .access import Access
 from .credentials import PrefectCredentials
 from .deployment_changes import scd2
-from .dimensions import DIMENSIONS, dimension
+from .dimensions import DIMENSIONS
 from .exceptions import (
     AccessRefused,
     ConfigurationError,
@@ -124,7 +124,7 @@ def prefect_runs(
 
         def rows() -> Pages:
             with server.reading(name):
-                pages = shaped_pages(dimension(server.client, name), shape)
+                pages = shaped_pages(server.dimension(name), shape)
                 for page in server.worth_loading(name, pages, progress(name)):
                     yield server.loaded(name, page)
 

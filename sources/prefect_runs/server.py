@@ -12,9 +12,9 @@ from functools import cached_property, partial
 
 from .access import Access
 from .cancellations import Cancellations
-from .change_capture import ChangeCapture
+from .change_capture import UNFINISHED, ChangeCapture
 from .clock import text
-from .dimensions import DIMENSIONS
+from .dimensions import DIMENSIONS, dimension, of_ids
 from .events import EventFeed, states_told
 from .filters import scope
 from .history_comparison import HeldHistories, HistoryComparison
@@ -179,6 +179,18 @@ class Server:
                 "prefect-runs sync --full reads them again"
             )
 
+    def dimension(self, name: str) -> Iterator[list[Row]]:
+        """Pages of all rows of a small table, those too that came to be in none while the pages were read."""
+        ids: set[str] = set()
+        pages = 0
+        for page in dimension(self.client, name):
+            ids.update(row["id"] for row in page)
+            pages += 1
+            yield page
+        # queues of several pools have one name, by which the server sorts them: in another order on each page
+        if pages > 1 and self.known:
+            yield from of_ids(self.client, name, self.known.live_ids(name) - ids)
+
     def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
         """`pages` of a small table, or nothing where the command loaded the same ones before."""
         read = self._noted(table, pages)
@@ -293,6 +305,7 @@ class Server:
             "resources": self.tally.resources(),
             "whole": not self.tally.gaps,
             "gaps": self.tally.gaps,
+            "unfinished": bool(self.tally.gaps) and all(UNFINISHED in gap for gap in self.tally.gaps),
             "warnings": self.tally.warnings,
             "lost_from": text(self.tally.lost.start) if self.tally.lost else None,
             "lost_until": text(self.tally.lost.end) if self.tally.lost else None,

@@ -53,6 +53,7 @@ SYNCS = Table(
             ("resources", "json", "Rows read and loaded per resource."),
             ("whole", "bool", "Whether nothing is known to be missing."),
             ("gaps", "json", "What is known to be missing, and why."),
+            ("unfinished", "bool", "Whether all that is missing is what the next load goes on with."),
             ("warnings", "json", "What is not missing yet, and will be when nothing is done."),
             ("lost_from", "timestamp", "Runs that ended from here on may be lost: the sync came too late."),
             ("lost_until", "timestamp", "Runs that ended up to here may be lost: the sync came too late."),
