@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -15,6 +17,7 @@ from conftest import Copy
 from prefect_api import PrefectApi
 
 from prefect_runs import ConfigurationError
+from prefect_runs_pipelines.destination.in_place import in_place_of
 from prefect_runs_pipelines.destination.publish import check_publish, publish
 from prefect_runs_pipelines.options import SyncOptions
 
@@ -62,6 +65,34 @@ def test_readers_and_syncs_do_not_meet(copy: Copy, api: PrefectApi, tmp_path: Pa
     with duckdb.connect(str(published), read_only=True) as warehouse:
         assert warehouse.execute("SELECT count(*) FROM prefect.flow_runs").fetchall() == [(syncs + 1,)]
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_two_that_put_a_file_in_one_place_take_turns(tmp_path: Path) -> None:
+    file = tmp_path / "copy.duckdb"
+    within, go_on, second = threading.Event(), threading.Event(), threading.Event()
+
+    def first_writes() -> None:
+        with in_place_of(file) as beside:
+            beside.write_text("one, the longer one")
+            within.set()
+            assert go_on.wait(60)
+
+    def second_writes() -> None:
+        with in_place_of(file) as beside:
+            second.set()
+            beside.write_text("two")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(first_writes)
+        assert within.wait(60)
+        other = pool.submit(second_writes)
+        assert not second.wait(0.5)
+        assert not file.exists()
+        go_on.set()
+        first.result()
+        other.result()
+    assert file.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_what_a_killed_writer_left_is_in_the_copy(tmp_path: Path) -> None:

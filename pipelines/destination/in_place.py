@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,29 @@ def not_writable(file: Path | str, why: str) -> ConfigurationError:
 
 @contextlib.contextmanager
 def in_place_of(file: Path) -> Iterator[Path]:
-    """The file to write instead; it takes the place of `file` at once, when all went well."""
+    """The file to write instead; it takes the place of `file` at once, when all went well.
+
+    Whoever else writes in place of `file` waits meanwhile.
+    """
     beside = file.with_name(file.name + ".part")
-    yield beside
-    beside.replace(file)
+    descriptor = _taken(beside)
+    try:
+        yield beside
+        beside.replace(file)
+    finally:
+        os.close(descriptor)
+
+
+def _taken(file: Path) -> int:
+    """The descriptor of `file`, made where there is none, that keeps others out until it is closed."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            # else another one has put it in place meanwhile
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                return descriptor
+        os.close(descriptor)
