@@ -20,6 +20,7 @@ from dlt.common.destination.client import WithStateSync
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
+from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
 from prefect_runs.clock import as_utc
@@ -40,6 +41,8 @@ from .destination.zero_character import REFUSED_BY, without_zeros
 from .options import SyncOptions
 from .workspaces import configured, workspace_of
 
+# where dlt's local state keeps which state of the destination a load was read for
+FOLLOWS = "follows"
 # dlt names a schema after its source
 SCHEMA = "prefect_runs"
 
@@ -109,7 +112,7 @@ class Target:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
         if self.options.destination == "duckdb":
             remove_torso(Path(self.options.where))
-        if not self.pipeline.has_pending_data:
+        if not (self.pipeline.has_pending_data and patiently(self._pending_follows)):
             # dlt believes a newer state here more than the destination's, which may be another one of that name, be put
             # back from a backup, or be begun anew by another workspace: the watermark would pass over what it lacks
             self.pipeline.drop()
@@ -119,6 +122,17 @@ class Target:
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
         self.warehouse.loaded()
+
+    def _pending_follows(self) -> bool:
+        """Whether what is left to load follows what the destination holds: its state, or its own where that is in."""
+        self._note_file()
+        stored = None
+        with self.pipeline.destination_client() as client, contextlib.suppress(DestinationUndefinedEntity):
+            if isinstance(client, WithStateSync):
+                stored = load_pipeline_state_from_destination(self.pipeline.pipeline_name, client)
+        local: Any = self.pipeline.state["_local"]
+        own = (local.get(FOLLOWS), local.get("_last_extracted_hash"))
+        return (stored["_version_hash"] if stored else None) in own
 
     def ask_destination(self) -> None:
         """Make the pipeline's state and schema those of the destination."""
@@ -192,6 +206,8 @@ class Target:
     def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
         """Extract, normalize and load `source`; its load id, and the rows of each table."""
         fast = self.pipeline.destination.destination_name in PARQUET
+        # whose rows a load that fails may be loaded after
+        self.pipeline.set_local_state_val(FOLLOWS, self.pipeline.state["_local"].get("_last_extracted_hash"))
         self.pipeline.extract(source, loader_file_format="parquet" if fast else None)
         normalized = self.pipeline.normalize()
         info = patiently(self._load_package)

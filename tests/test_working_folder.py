@@ -15,6 +15,7 @@ from prefect_api import PrefectApi
 from prefect_runs import WarehouseBusy
 from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.sync import SyncReport, sync
+from prefect_runs_pipelines.target import Target
 
 RESOURCES = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
 
@@ -52,6 +53,10 @@ class Parts:
             assert sorted(told) == sorted(states)
 
 
+def out_of_memory(job: SqlLoadJob) -> None:
+    raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
+
+
 @pytest.fixture
 def parts(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Parts:
     return Parts(copy, monkeypatch)
@@ -67,6 +72,43 @@ def test_warehouse_put_back_from_a_backup_gets_what_came_after_it(copy: Copy, ap
     copy.outlive_lookback()
     shutil.copy(backup, copy.database)
     copy.sync_and_compare()
+
+
+def test_warehouse_put_back_while_a_load_waits_gets_what_came_between(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load was read for a later state of the warehouse, and its watermark would pass over what that had more."""
+    api.flow_run("RUNNING")
+    copy.sync()
+    backup = copy.folder / "backup"
+    shutil.copy(copy.database, backup)
+    api.complete_flow_run(api.flow_run(None))
+    copy.sync()
+    copy.outlive_lookback()
+    api.flow_run("RUNNING")
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlLoadJob, "run", out_of_memory)
+        with pytest.raises(WarehouseBusy):
+            copy.sync()
+    shutil.copy(backup, copy.database)
+    copy.sync_and_compare()
+
+
+def test_load_that_waits_is_loaded_where_the_warehouse_is_as_it_was(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.flow_run("RUNNING")
+    # the first load of all, and one after others
+    for _ in range(2):
+        run_id = api.flow_run("RUNNING")
+        with monkeypatch.context() as patch:
+            patch.setattr(SqlLoadJob, "run", out_of_memory)
+            with pytest.raises(WarehouseBusy):
+                copy.sync()
+        with Target(copy.sync_options()) as target:
+            target.restore()
+        assert run_id in copy.values("SELECT id FROM prefect.flow_runs")
+        copy.sync_and_compare()
 
 
 def test_moved_file_is_read_into_anew_and_that_is_said(copy: Copy, api: PrefectApi) -> None:
@@ -95,9 +137,6 @@ def test_what_a_failed_load_staged_is_not_replaced_by_another_workspace(parts: P
     parts.run("a", "b")
     parts.sync("a", "b")
     parts.run("a", "b")
-
-    def out_of_memory(job: SqlLoadJob) -> None:
-        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
 
     with parts.monkeypatch.context() as patch:
         patch.setattr(SqlLoadJob, "run", out_of_memory)
