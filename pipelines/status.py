@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect_runs import RESOURCES
 from prefect_runs.clock import as_utc
 from prefect_runs.progress import first_load_unfinished
 from prefect_runs.retention import Retention
@@ -59,7 +60,7 @@ def status(options: SyncOptions) -> Status:
             dataset=options.dataset,
             rows=patiently(target.warehouse.counts),
             watermarks=target.watermarks(),
-            first_load_unfinished=first_load_unfinished(dict(target.pipeline.state)),
+            first_load_unfinished=first_load_unfinished(dict(target.pipeline.state), RESOURCES),
             newest_state=_newest_state(target.warehouse),
             syncs=_last_syncs(target.warehouse),
             whole_up_to=_whole_up_to(target.warehouse),

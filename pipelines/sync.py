@@ -18,14 +18,18 @@ from dlt.common.runtime.collector_base import Collector
 from prefect_runs import EXTRAS, RESOURCES, Access, ConfigurationError, unfinished
 from prefect_runs.change_capture import UNFINISHED
 from prefect_runs.progress import first_load_unfinished
+from prefect_runs.settings import RUN_TABLES
 
 from .destination.failures import explained, patiently
 from .destination.publish import check_publish, publish
 from .options import SyncOptions
-from .target import LACKS_WATERMARK, Target
+from .target import LACKS_WATERMARK, Target, states_of
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile
 FRESH = timedelta(minutes=1)
+RUNS_AND_STATES = frozenset((*RUN_TABLES, *map(states_of, RUN_TABLES)))
+# where the pipeline's state remembers, beside its resources, that everything is being read again
+IN_FULL = "in_full"
 
 
 @dataclass
@@ -73,9 +77,11 @@ class Sync:
         """
         started = time.monotonic()
         self.target.restore()
+        self._notes = [f"{LACKS_WATERMARK}everything is read again"] if self.target.lacks_watermark else []
         if self.options.full:
             self._forget()
-        self._notes = [f"{LACKS_WATERMARK}everything is read again"] if self.target.lacks_watermark else []
+        else:
+            self._end_full()
         before = patiently(self.target.warehouse.counts)
         with self.target.access() as access:
             rows, loaded = self._load_all(access)
@@ -90,7 +96,8 @@ class Sync:
         rows: list[dict[str, Any]] = []
         loaded: Counter[str] = Counter()
         # what changed since the ceiling of a sync that was killed is not read by going on with its first load
-        resumed = first_load_unfinished(dict(self.target.pipeline.state))
+        resumed = first_load_unfinished(dict(self.target.pipeline.state), self.options.read)
+        reads_runs = not RUNS_AND_STATES.isdisjoint(self.options.read)
         while True:
             load_id, counts = self.target.load(self._source(access))
             loaded.update(counts)
@@ -98,9 +105,9 @@ class Sync:
             rows.append(row)
             goes_on = unfinished(dict(self.target.pipeline.state), self.options.read)
             # the last chunk of a first load is whole up to when its first chunk began
-            is_stale = row["window_start"] is None and row["finished_at"] - row["window_end"] > FRESH
+            is_stale = reads_runs and row["window_start"] is None and row["finished_at"] - row["window_end"] > FRESH
             if not goes_on and (resumed or is_stale):
-                resumed, goes_on = False, True
+                resumed, reads_runs, goes_on = False, False, True
             if not goes_on:
                 return rows, loaded
             # what a load has read is held by objects that hold each other, and they would stay for several loads
@@ -108,14 +115,29 @@ class Sync:
 
     def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back
-        source = self.target.source(access, trusting=not self.options.full)
+        source = self.target.source(access, trusting=not (self.options.full or self._goes_on_in_full))
         return source.with_resources(*self.options.read, "tombstones", "syncs")
 
     def _forget(self) -> None:
         """Start anew: every resource makes its first load again, merged into what is there."""
         with self.target.pipeline.managed_state() as state:
+            own = state.setdefault("sources", {}).setdefault("prefect_runs", {})
+            own[IN_FULL] = True
             for name in self.options.read:
-                state.get("sources", {}).get("prefect_runs", {}).get("resources", {}).pop(name, None)
+                own.get("resources", {}).pop(name, None)
+
+    @property
+    def _goes_on_in_full(self) -> bool:
+        """Whether an earlier full sync was cut off, which this one goes on with."""
+        state: dict[str, Any] = dict(self.target.pipeline.state)
+        in_full = IN_FULL in state.get("sources", {}).get("prefect_runs", {})
+        return in_full and first_load_unfinished(state, self.options.read)
+
+    def _end_full(self) -> None:
+        """Note that the last full sync came to its end; with the next load the destination knows."""
+        with self.target.pipeline.managed_state() as state:
+            if not first_load_unfinished(dict(state), RUNS_AND_STATES):
+                state.get("sources", {}).get("prefect_runs", {}).pop(IN_FULL, None)
 
     def _report(
         self, before: dict[str, int], rows: list[dict[str, Any]], loaded: Counter[str], seconds: float

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from prefect_runs import ConfigurationError, Selection
+from prefect_runs import RESOURCES, ConfigurationError, Selection
 from prefect_runs.access import Access
 from prefect_runs.client import Patience
 from prefect_runs.clock import text
@@ -136,7 +136,7 @@ class Verifier:
         watermarks = {table: time_ for table, time_ in self.target.watermarks().items() if table in TABLES}
         # a table of which nothing was ever loaded may lack all that the server has
         tables = [table for table in RUN_TABLES if table in watermarks]
-        if not tables or first_load_unfinished(state):
+        if not tables or first_load_unfinished(state, RESOURCES):
             raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
         if self.how.histories and not any(states_of(table) in self.target.watermarks() for table in tables):
             raise ConfigurationError("no state history was loaded, so there is none to compare (--histories)")

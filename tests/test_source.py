@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from fault_proxy import FaultProxy, replace_json, status
 from prefect_api import PrefectApi, Row, now, scheduled, seconds
 from warehouses import DuckdbFile
 
-from prefect_runs import RESOURCES, prefect_runs, unfinished
+import prefect_runs_pipelines.sync
+from prefect_runs import RESOURCES, ServerUnavailable, prefect_runs, unfinished
+from prefect_runs.progress import first_load_unfinished
 from prefect_runs.tables import ALL_TABLES, TABLES
 from prefect_runs_pipelines.local.server import LocalServer
+from prefect_runs_pipelines.sync import IN_FULL
+from prefect_runs_pipelines.target import Target
 
 # what dlt adds to the tables
 DLT_COLUMNS = {"_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_root_id", "_dlt_list_idx"}
@@ -322,6 +326,7 @@ def test_first_load_in_chunks_with_changes_between_them(own: Own, api: PrefectAp
     own.assert_true()
     gaps = own.values("SELECT gaps FROM prefect.syncs ORDER BY _dlt_load_id")
     assert "sync again to go on" in gaps[0]
+    assert own.values("SELECT DISTINCT unfinished FROM prefect.syncs WHERE NOT whole") == [True]
     assert own.values("SELECT whole FROM prefect.syncs ORDER BY _dlt_load_id")[-2:] == [True, True]
     # all chunks are whole up to when the first one began
     *of_chunks, last = own.values("SELECT window_end FROM prefect.syncs ORDER BY _dlt_load_id")
@@ -356,6 +361,57 @@ def test_a_full_sync_brings_back_what_was_deleted_by_hand(copy: Copy, api: Prefe
     )
     copy.sync(full=True)
     copy.assert_true()
+
+
+def test_a_full_sync_that_was_cut_off_is_gone_on_with_in_full(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(6):
+        api.complete_flow_run(api.flow_run(None))
+    copy.sync()
+    copy.outlive_lookback()
+    copy.change("DELETE FROM prefect.flow_run_states WHERE type = 'PENDING'")
+    copy.settings["chunk_rows"] = 2
+    load, loads = Target.load, iter(range(2))
+
+    def goes_down(self: Target, source: Any) -> Any:
+        if next(loads) == 1:
+            raise ServerUnavailable("it is down")
+        return load(self, source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "load", goes_down)
+        with pytest.raises(ServerUnavailable):
+            copy.sync(full=True)
+    copy.sync()
+    copy.assert_true()
+    # and no longer than until it came to its end
+    copy.sync()
+    assert IN_FULL not in pipeline_state(copy)["sources"]["prefect_runs"]
+
+
+@pytest.mark.parametrize(("resources", "loads"), [(("flow_runs",), 2), (("flows", "flow_run_history"), 1)])
+def test_what_changed_in_a_long_first_load_is_read_once(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch, resources: tuple[str, ...], loads: int
+) -> None:
+    """Small tables are read whole, however long that takes."""
+    monkeypatch.setattr(prefect_runs_pipelines.sync, "FRESH", timedelta(days=-1))
+    api.flow_run("RUNNING")
+    copy.sync(resources=resources)
+    assert len(copy.values("SELECT _dlt_load_id FROM prefect.syncs")) == loads
+
+
+def pipeline_state(copy: Copy) -> dict[str, Any]:
+    """As the destination has it."""
+    with Target(copy.sync_options()) as target:
+        target.restore()
+        return dict(target.pipeline.state)
+
+
+def test_extras_that_were_given_up_are_no_unfinished_first_load() -> None:
+    resources = {"logs": {"progress": {"snapshot": {}}}, "flow_runs": {"progress": {}}}
+    assert not first_load_unfinished({"sources": {"prefect_runs": {"resources": resources}}}, RESOURCES)
+    assert first_load_unfinished({"sources": {"prefect_runs": {"resources": resources}}}, [*RESOURCES, "logs"])
 
 
 def test_a_warehouse_file_deleted_by_hand_is_filled_again(copy: Copy, api: PrefectApi) -> None:

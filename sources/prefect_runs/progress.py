@@ -94,9 +94,9 @@ def unfinished(pipeline_state: State, resources: Collection[str] | None = None) 
     )
 
 
-def first_load_unfinished(pipeline_state: State) -> bool:
-    """Whether a first load stopped after a chunk."""
-    return any("snapshot" in progress for _, progress in progresses(pipeline_state))
+def first_load_unfinished(pipeline_state: State, resources: Collection[str]) -> bool:
+    """Whether a first load of one of these stopped after a chunk."""
+    return any("snapshot" in progress for name, progress in progresses(pipeline_state) if name in resources)
 
 
 def progresses(pipeline_state: State) -> Iterator[tuple[str, State]]:
