@@ -202,8 +202,16 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
         yield resource([of_workspace(prefix, shaped_with_children(TABLES[name], workspace, OPEN)(row))], TABLES[name])
     gone = {"resource": "flow_runs", "id": "missed", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
     yield resource([of_workspace(prefix, Shape(TABLES["tombstones"], workspace, OPEN)(gone))], TABLES["tombstones"])
-    synced = {"finished_at": TEN.isoformat(), "whole": True, "gaps": []}
-    yield resource([Shape(TABLES["syncs"], workspace, OPEN)(synced)], TABLES["syncs"])
+    rest = "flow_runs: the first load came to 10:00; sync again to go on"
+    synced = [
+        {"whole": False, "gaps": [rest], "unfinished": True},
+        {"whole": False, "gaps": [rest, "flow_runs: the server could not give one"], "unfinished": False},
+        # as a version wrote it that did not have the column
+        {"whole": False, "gaps": ["flow_runs: the server could not give one"]},
+        {"whole": True, "gaps": [], "unfinished": False},
+    ]
+    shape = Shape(TABLES["syncs"], workspace, OPEN)
+    yield resource([shape({"finished_at": TEN.isoformat(), **row}) for row in synced], TABLES["syncs"])
 
 
 def load(

@@ -9,7 +9,10 @@ from textwrap import fill, indent
 from .outcomes import WORST_FIRST
 
 # what exit code 5 means for each of the two commands that have it
-DIFFERS = "the warehouse differs from the server, as the output and the table verifications say"
+DIFFERS = (
+    "the warehouse differs from the server, or a part could not be compared, as the output and the table "
+    "verifications say"
+)
 FAILED = "a model or a test failed"
 
 EXIT_CODES: Mapping[int, str] = {

@@ -2,7 +2,7 @@
 SELECT
   workspace,
   'syncs with gaps' AS name,
-  SUM(CASE WHEN whole THEN 0 ELSE 1 END) AS found,
+  SUM(CASE WHEN whole OR COALESCE(unfinished, FALSE) THEN 0 ELSE 1 END) AS found,
   'loads after which something was known to be missing; their gaps are in syncs' AS meaning
 FROM {{ prefect_table('syncs') }} AS syncs
 GROUP BY
