@@ -103,7 +103,7 @@ class EventBuffer:
     def _next_slice(self, until: datetime) -> Slice:
         read = next(self._reading, None) if self._reading else None
         if read is None:
-            self._reading = read_ahead(self._calls(until), self._connections, waiting=self._connections)
+            self._reading = read_ahead(self._calls(until), self._connections, waiting=self._connections // 2)
             read = next(self._reading)
         return read
 

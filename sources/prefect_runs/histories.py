@@ -14,10 +14,10 @@ from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunKind
 
-# histories that wait to be taken, or to be asked for while those before are shaped: about a second's worth
-WAITING = 200
+# histories that wait to be taken, or to be asked for while those before are shaped: more than half a second's worth
+WAITING = 100
 # those begun while rows are loaded: as many as a server gives meanwhile
-BEGUN = 800
+BEGUN = 400
 
 RunHistory = tuple[str, list[Row]]
 """A run's id and its states, oldest first, with their numbers."""
