@@ -23,7 +23,7 @@ from prefect_runs.settings import RUN_TABLES
 from .destination.failures import explained, patiently
 from .destination.publish import check_publish, publish
 from .options import SyncOptions
-from .target import LACKS_WATERMARK, Target, states_of
+from .target import LACKS_WATERMARK, SCHEMA, Target, source_state, states_of
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile
 FRESH = timedelta(minutes=1)
@@ -121,7 +121,7 @@ class Sync:
     def _forget(self) -> None:
         """Start anew: every resource makes its first load again, merged into what is there."""
         with self.target.pipeline.managed_state() as state:
-            own = state.setdefault("sources", {}).setdefault("prefect_runs", {})
+            own = state.setdefault("sources", {}).setdefault(SCHEMA, {})
             own[IN_FULL] = True
             for name in self.options.read:
                 own.get("resources", {}).pop(name, None)
@@ -129,15 +129,14 @@ class Sync:
     @property
     def _goes_on_in_full(self) -> bool:
         """Whether an earlier full sync was cut off, which this one goes on with."""
-        state: dict[str, Any] = dict(self.target.pipeline.state)
-        in_full = IN_FULL in state.get("sources", {}).get("prefect_runs", {})
-        return in_full and first_load_unfinished(state, self.options.read)
+        state = dict(self.target.pipeline.state)
+        return IN_FULL in source_state(state) and first_load_unfinished(state, self.options.read)
 
     def _end_full(self) -> None:
         """Note that the last full sync came to its end; with the next load the destination knows."""
         with self.target.pipeline.managed_state() as state:
             if not first_load_unfinished(dict(state), RUNS_AND_STATES):
-                state.get("sources", {}).get("prefect_runs", {}).pop(IN_FULL, None)
+                source_state(state).pop(IN_FULL, None)
 
     def _report(
         self, before: dict[str, int], rows: list[dict[str, Any]], loaded: Counter[str], seconds: float

@@ -125,7 +125,6 @@ class Target:
 
     def _pending_follows(self) -> bool:
         """Whether what is left to load follows what the destination holds: its state, or its own where that is in."""
-        self._note_file()
         stored = None
         with self.pipeline.destination_client() as client, contextlib.suppress(DestinationUndefinedEntity):
             if isinstance(client, WithStateSync):
@@ -267,7 +266,7 @@ class Target:
 
     def watermarks(self) -> dict[str, datetime]:
         """Resource → up to when its changes were read."""
-        resources = self.pipeline.state.get("sources", {}).get("prefect_runs", {}).get("resources", {})
+        resources = source_state(self.pipeline.state).get("resources", {})
         found: dict[str, datetime] = {}
         for name, state in sorted(resources.items()):
             value = state.get("incremental", {}).get("updated", {}).get("last_value")
@@ -324,6 +323,12 @@ def asked_only(options: SyncOptions) -> Iterator[Target]:
     ):
         target.ask_destination()
         yield target
+
+
+def source_state(pipeline_state: Any) -> dict[str, Any]:
+    """What a pipeline's state holds of the source: its `resources`, and what concerns them all."""
+    found: dict[str, Any] = pipeline_state.get("sources", {}).get(SCHEMA, {})
+    return found
 
 
 def states_of(table: str) -> str:

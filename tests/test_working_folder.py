@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import duckdb
@@ -53,8 +54,16 @@ class Parts:
             assert sorted(told) == sorted(states)
 
 
-def out_of_memory(job: SqlLoadJob) -> None:
-    raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
+def fails_to_load(monkeypatch: pytest.MonkeyPatch, sync: Callable[[], object]) -> None:
+    """A sync whose rows were read, and whose load waits for the next one."""
+
+    def out_of_memory(job: SqlLoadJob) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlLoadJob, "run", out_of_memory)
+        with pytest.raises(WarehouseBusy):
+            sync()
 
 
 @pytest.fixture
@@ -86,10 +95,7 @@ def test_warehouse_put_back_while_a_load_waits_gets_what_came_between(
     copy.sync()
     copy.outlive_lookback()
     api.flow_run("RUNNING")
-    with monkeypatch.context() as patch:
-        patch.setattr(SqlLoadJob, "run", out_of_memory)
-        with pytest.raises(WarehouseBusy):
-            copy.sync()
+    fails_to_load(monkeypatch, copy.sync)
     shutil.copy(backup, copy.database)
     copy.sync_and_compare()
 
@@ -101,10 +107,7 @@ def test_load_that_waits_is_loaded_where_the_warehouse_is_as_it_was(
     # the first load of all, and one after others
     for _ in range(2):
         run_id = api.flow_run("RUNNING")
-        with monkeypatch.context() as patch:
-            patch.setattr(SqlLoadJob, "run", out_of_memory)
-            with pytest.raises(WarehouseBusy):
-                copy.sync()
+        fails_to_load(monkeypatch, copy.sync)
         with Target(copy.sync_options()) as target:
             target.restore()
         assert run_id in copy.values("SELECT id FROM prefect.flow_runs")
@@ -138,9 +141,6 @@ def test_what_a_failed_load_staged_is_not_replaced_by_another_workspace(parts: P
     parts.sync("a", "b")
     parts.run("a", "b")
 
-    with parts.monkeypatch.context() as patch:
-        patch.setattr(SqlLoadJob, "run", out_of_memory)
-        with pytest.raises(WarehouseBusy):
-            parts.sync("a")
+    fails_to_load(parts.monkeypatch, lambda: parts.sync("a"))
     parts.sync("b", "a")
     parts.assert_all_there()
