@@ -182,7 +182,8 @@ class Target:
 
     def access(self) -> Access:
         """What several sources share, one after the other."""
-        return Access(self.connection, self.settings)
+        reads_histories = not {*map(states_of, RUN_TABLES)}.isdisjoint(self.options.read)
+        return Access(self.connection, self.settings, with_histories=reads_histories)
 
     def source(self, access: Access, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
         """The source, ready to be read once.

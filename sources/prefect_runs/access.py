@@ -25,9 +25,16 @@ class Access:
         connection: where the server is.
         settings: connections, request ceiling, page size.
         patience: with slow replies and errors; by default what dlt's ``[runtime]`` section says.
+        with_histories: whether state histories are read too, and fewer runs therefore held in memory.
     """
 
-    def __init__(self, connection: Connection, settings: ReadSettings, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: ReadSettings,
+        patience: Patience | None = None,
+        with_histories: bool = False,
+    ) -> None:
         self.client = PrefectClient(
             connection, settings.connections, settings.requests_per_minute, settings.page_size, patience
         )
@@ -35,6 +42,7 @@ class Access:
         """Requests that runs of the source told of; what is read ahead between two of them, the later one tells."""
         self.lasts = False
         """Whether another run of the source may follow, which takes what is read ahead."""
+        self._with_histories = with_histories
         self._readers: dict[str, RunReader] = {}
         self._snapshots: dict[RunReader, Snapshots] = {}
         self._event_buffers: dict[RunKind, EventBuffer] = {}
@@ -50,7 +58,7 @@ class Access:
     def snapshots(self, reader: RunReader) -> Snapshots:
         """The snapshots of what `reader` reads."""
         if reader not in self._snapshots:
-            self._snapshots[reader] = Snapshots(reader)
+            self._snapshots[reader] = Snapshots(reader, self._with_histories)
         return self._snapshots[reader]
 
     def event_buffer(self, kind: RunKind, kept: Callable[[], Window]) -> EventBuffer:

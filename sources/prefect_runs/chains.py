@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from sys import intern
+from typing import Any, NamedTuple
 
 from .clock import parse
 from .paging import Row
@@ -50,7 +51,7 @@ class StateEvent:
 def state_event(event: Row) -> StateEvent | None:
     """The API's event, shaped; None where it tells of no state."""
     resource, payload = event["resource"], event.get("payload") or {}
-    kind, _, run_id = resource["prefect.resource.id"].rpartition(".")
+    kind, _, run_id = map(_once, resource["prefect.resource.id"].rpartition("."))
     if "prefect.state-type" not in resource:
         return None
     occurred = parse(event["occurred"])
@@ -58,25 +59,31 @@ def state_event(event: Row) -> StateEvent | None:
     from_type = (payload.get("intended") or {}).get("from") or initial.get("type")
     return StateEvent(
         kind,
-        event["id"],
+        _once(event["id"]),
         run_id,
         occurred,
-        event.get("follows"),
-        (from_type, initial.get("name")) if from_type else None,
+        _once(event.get("follows")),
+        (_once(from_type), _once(initial.get("name"))) if from_type else None,
         # said, and not merely left out
         "intended" in payload and from_type is None and event.get("follows") is None,
-        resource["prefect.state-type"],
-        resource.get("prefect.state-name"),
+        _once(resource["prefect.state-type"]),
+        _once(resource.get("prefect.state-name")),
         _state(event, payload) if "task_run" in payload else None,
         _flow_run(event) if "task_run" in payload else None,
     )
+
+
+def _once(text: Any) -> Any:
+    """`text`, each only once in memory: the thousands of events there name each other, and the same few types."""
+    return intern(text) if isinstance(text, str) else text
 
 
 def _flow_run(event: Row) -> str | None:
     """The flow run that a task run's event names among what it has to do with."""
     for resource in event.get("related") or ():
         if resource.get("prefect.resource.role") == "flow-run":
-            return str(resource["prefect.resource.id"]).rpartition(".")[2]
+            run_id: str = _once(str(resource["prefect.resource.id"]).rpartition(".")[2])
+            return run_id
     return None
 
 
@@ -85,9 +92,9 @@ def _state(event: Row, payload: Row) -> Row | None:
     if not {"type", "name", "state_details"} <= told.keys():
         return None
     return {
-        "id": event["id"],
-        "type": told["type"],
-        "name": told["name"],
+        "id": _once(event["id"]),
+        "type": _once(told["type"]),
+        "name": _once(told["name"]),
         "timestamp": event["occurred"],
         "message": told.get("message"),
         "state_details": {**UNSAID, **told["state_details"]},

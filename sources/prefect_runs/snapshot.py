@@ -30,11 +30,14 @@ def snapshot(reader: RunReader, whole: Window) -> Iterator[WindowRead]:
     return read_ahead(_reads(reader, whole, ROWS_PER_WINDOW, newest_first=False), reader.client.connections)
 
 
-def _beside_loads(reads: Iterable[Callable[[], WindowRead]], connections: int) -> Generator[WindowRead, None, None]:
+def _beside_loads(
+    reads: Iterable[Callable[[], WindowRead]], connections: int, beside_histories: bool
+) -> Generator[WindowRead, None, None]:
     """Results of `reads` for chunks that are loaded, while another kind of run is read too."""
     # the other kind has the other half; read all at once, all would end at once, and a load then keep the server idle
     under_way = max(connections // 2, 1)
-    return read_ahead(reads, under_way, waiting=connections - under_way + 1)
+    # histories keep it busy anyway
+    return read_ahead(reads, under_way, waiting=1 if beside_histories else connections - under_way + 1)
 
 
 def _reads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[Callable[[], WindowRead]]:
@@ -78,10 +81,16 @@ def _counts(history: list[Row]) -> Iterator[int]:
 
 
 class Snapshots:
-    """Snapshots of one kind of run in chunks: while one chunk is loaded, the next is being read."""
+    """Snapshots of one kind of run in chunks: while one chunk is loaded, the next is being read.
 
-    def __init__(self, reader: RunReader) -> None:
+    Args:
+        reader: reads the runs.
+        beside_histories: whether histories are read too; fewer runs are then read ahead.
+    """
+
+    def __init__(self, reader: RunReader, beside_histories: bool = False) -> None:
         self._reader = reader
+        self._beside_histories = beside_histories
         self._under_way: dict[tuple[Window, bool], Generator[WindowRead, None, None]] = {}
         self._ahead: dict[Window, WindowRead] = {}
 
@@ -93,7 +102,9 @@ class Snapshots:
         rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
         reading = self._under_way.pop((whole, newest_first), None)
         reading = reading or _beside_loads(
-            map(self._noted, _reads(self._reader, whole, rows, newest_first)), self._reader.client.connections
+            map(self._noted, _reads(self._reader, whole, rows, newest_first)),
+            self._reader.client.connections,
+            self._beside_histories,
         )
         rows_read = 0
         for read in reading:
