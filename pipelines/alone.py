@@ -1,11 +1,14 @@
-"""One command at a time for each pipeline: two in one working folder would take each other's files for their own."""
+"""One command at a time, where two would spoil each other's work."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefect_runs import ConfigurationError, WarehouseBusy
@@ -13,30 +16,31 @@ from prefect_runs import ConfigurationError, WarehouseBusy
 from .destination import failures
 
 
-class WorkingFolderLock:
+class Lock:
     """Held from when it is made until it is released, or its process ends, however that happens.
 
     Args:
-        folder: the working folder; the lock is a file beside it, for dlt removes the folder now and then.
+        file: what is locked, in dlt's working folder, for all of this user's commands.
+        busy: what is told when another one does not let go.
 
     Raises:
-        ConfigurationError: this user may not write where the folder is to be.
+        ConfigurationError: this user may not write where the file is to be.
         WarehouseBusy: another command held it for `failures.PATIENCE_SECONDS`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, file: Path, busy: str) -> None:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
             raise ConfigurationError(
-                f"dlt's working folder {folder.parent} cannot be written ({error.strerror}): give this user the right "
+                f"dlt's working folder {file.parent} cannot be written ({error.strerror}): give this user the right "
                 "to, or set DLT_DATA_DIR to another folder"
             ) from None
         try:
-            self._wait(folder.name)
+            self._wait(busy)
         except BaseException:
             os.close(self._file)
             raise
@@ -45,15 +49,41 @@ class WorkingFolderLock:
         """Let the next one in."""
         os.close(self._file)
 
-    def _wait(self, name: str) -> None:
+    def _wait(self, busy: str) -> None:
         deadline = time.monotonic() + failures.PATIENCE_SECONDS
         while not _taken(self._file):
             if time.monotonic() > deadline:
-                raise WarehouseBusy(
-                    f"another prefect-runs command is at work on this destination (pipeline {name}); nothing was "
-                    "read. Run again when it is done."
-                )
+                raise WarehouseBusy(busy)
             time.sleep(0.2)
+
+
+def working_folder(folder: Path) -> Lock:
+    """The lock of a pipeline's working folder: two commands would take each other's files there for their own."""
+    return Lock(
+        # beside it, for dlt removes the folder now and then
+        folder.with_name(f"{folder.name}.lock"),
+        f"another prefect-runs command is at work on this destination (pipeline {folder.name}); nothing was read. "
+        "Run again when it is done.",
+    )
+
+
+@contextmanager
+def loading(folder: Path, identity: Sequence[str]) -> Iterator[None]:
+    """Alone among this user's commands, whatever their workspace, in loading into a destination.
+
+    Args:
+        folder: where dlt's working folders are.
+        identity: what tells the destination from others.
+    """
+    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:6]
+    lock = Lock(
+        folder / f"prefect_runs_{digest}.loading.lock",
+        f"another prefect-runs command loads into this destination. {failures.KEPT}.",
+    )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _taken(file: int) -> bool:

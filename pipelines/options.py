@@ -33,6 +33,7 @@ class SyncOptions:
     publish: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     pipelines_dir: str | None = None
+    only_asks: bool = False
 
     @property
     def where(self) -> str:
@@ -61,7 +62,7 @@ class SyncOptions:
             check_name(Path(self.where))
             check_file_name("--database", self.where, self.dataset)
             # a text could be a URL too, and finding out that it is none loads all of SQLAlchemy where that is installed
-            return dlt.destinations.duckdb({"database": self.where})
+            return dlt.destinations.duckdb({"database": self.where, "read_only": self.only_asks})
         if self.database:
             raise ConfigurationError(
                 "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"

@@ -31,7 +31,7 @@ from prefect_runs.state_history import EVER
 from prefect_runs.tables import TABLES
 from prefect_runs.windows import Window
 
-from .alone import WorkingFolderLock
+from .alone import loading, working_folder
 from .destination.failures import out_of_memory, patiently
 from .destination.killed_load import undo_unrecorded
 from .destination.memory import keep_small, small_loads
@@ -83,7 +83,8 @@ class Target:
         destination: Any = Destination.from_reference(options.dlt_destination())
         destination.config_params["staging_dataset_name_layout"] = staging_layout(self.workspace)
         # before dlt makes or reads the working folder
-        self._lock = WorkingFolderLock(Path(options.pipelines_dir or get_dlt_pipelines_dir(), name))
+        self._folders = Path(options.pipelines_dir or get_dlt_pipelines_dir())
+        self._lock = working_folder(self._folders / name)
         try:
             self.pipeline = dlt.pipeline(
                 name,
@@ -117,11 +118,16 @@ class Target:
             # back from a backup, or be begun anew by another workspace: the watermark would pass over what it lacks
             self.pipeline.drop()
         self.ask_destination()
+        if self.pipeline.has_pending_data:
+            with self._alone():
+                self._load_pending()
+        self.warehouse.loaded()
+
+    def _load_pending(self) -> None:
         for load_id in self.pipeline.list_normalized_load_packages():
             patiently(lambda load_id=load_id: undo_unrecorded(self.pipeline, load_id))  # type: ignore[misc]
         while self.pipeline.has_pending_data:
             patiently(self.pipeline.run)
-        self.warehouse.loaded()
 
     def _pending_follows(self) -> bool:
         """Whether what is left to load follows what the destination holds: its state, or its own where that is in."""
@@ -311,16 +317,25 @@ class Target:
         # a connection held open for the length of the load: else DuckDB opens and closes its file for every table
         # with nothing else of it open, for a load bounds the memory of all of them
         self.warehouse.opened.close()
-        with self.pipeline.sql_client():
+        with self._alone(), self.pipeline.sql_client():
             return self.pipeline.load()
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """While files are loaded: of two commits at a time, Iceberg tables without a catalogue keep one."""
+        if self.options.destination != "filesystem":
+            return contextlib.nullcontext()
+        return loading(self._folders, self.options.identity)
 
 
 @contextlib.contextmanager
 def asked_only(options: SyncOptions) -> Iterator[Target]:
-    """A target to ask and load nothing into: in a working folder of its own, so that it need not wait for a sync."""
+    """A target to ask and load nothing into: in a working folder of its own, so that it need not wait for a sync.
+
+    A DuckDB file is opened to be read only, as others may read it meanwhile.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="prefect-runs-") as folder,
-        Target(replace(options, pipelines_dir=folder)) as target,
+        Target(replace(options, pipelines_dir=folder, only_asks=True)) as target,
     ):
         target.ask_destination()
         yield target

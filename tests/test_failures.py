@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from prefect_runs_pipelines import cli, demo
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.destination import failures, memory
 from prefect_runs_pipelines.local.server import LocalServer, free_port
+from prefect_runs_pipelines.report import write_report
+from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.target import Target
 
 KEY = "pnu_secret_0123456789"
@@ -181,7 +184,7 @@ import sys, time, duckdb
 latest = time.monotonic() + 30
 while True:
     try:
-        held = duckdb.connect(sys.argv[1])
+        held = duckdb.connect(sys.argv[1], read_only=sys.argv[3:] == ["reading"])
         break
     except duckdb.IOException:
         if time.monotonic() > latest:
@@ -191,17 +194,20 @@ print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 """
 
-Hold = Callable[[float], Callable[[], None]]
+Hold = Callable[..., Callable[[], None]]
 
 
 @pytest.fixture
 def hold(copy: Copy) -> Iterator[Hold]:
-    """Holds the DuckDB file in another process for so many seconds, or until what it returns is called."""
+    """Holds the DuckDB file in another process for so many seconds, or until what it returns is called.
+
+    `"reading"` has it opened to be read only.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(length: float) -> Callable[[], None]:
+    def begin(length: float, *how: str) -> Callable[[], None]:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(copy.database), str(length)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLD, str(copy.database), str(length), *how], stdout=subprocess.PIPE, text=True
         )
         started.append(process)
         assert process.stdout is not None
@@ -275,6 +281,20 @@ class TestHeldWarehouse:
         api.flow_run("RUNNING")
         hold(2)
         command.works()
+
+    def test_what_only_asks_does_not_mind_readers(
+        self, copy: Copy, api: PrefectApi, hold: Hold, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(failures, "PATIENCE_SECONDS", 0.1)
+        api.flow_run("RUNNING")
+        copy.sync()
+        hold(60, "reading")
+        assert status(copy.sync_options()).rows["flow_runs"] == 1
+        page = copy.folder / "report.html"
+        write_report(copy.sync_options(), page, 7, datetime.now(UTC))
+        assert page.exists()
+        with pytest.raises(WarehouseBusy):
+            copy.sync()
 
     def test_patience_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(failures, "PATIENCE_SECONDS", 0.6)

@@ -6,14 +6,18 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import duckdb
 import pytest
+from command import Command
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from dlt.destinations.job_client_impl import SqlLoadJob
 from prefect_api import PrefectApi
 
 from prefect_runs import WarehouseBusy
+from prefect_runs_pipelines.command.outcomes import EXIT_RETRY
+from prefect_runs_pipelines.destination.lake.tables import OpenTable
 from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.sync import SyncReport, sync
 from prefect_runs_pipelines.target import Target
@@ -133,6 +137,33 @@ def test_file_removed_to_start_anew_is_filled_by_every_workspace(parts: Parts) -
     parts.sync("a", "b")
     parts.copy.database.unlink()
     assert all(report.first_load for report in parts.sync("a", "b"))
+    parts.assert_all_there()
+
+
+def test_commands_load_into_a_lake_one_after_the_other(parts: Parts) -> None:
+    """Of two commits at a time, an Iceberg table without a catalogue keeps one."""
+    parts.copy.destination = "iceberg"
+    parts.run("a", "test")
+    parts.sync("a")
+    parts.run("a")
+    other = Command(parts.copy)
+    other.environment["DLT_DATA_DIR"] = str(parts.copy.folder)
+    other.environment["SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES"] = '["of-test"]'
+    told: list[str] = []
+    replaced = OpenTable.replace
+
+    def meanwhile(table: OpenTable, *arguments: Any) -> None:
+        if table.name == "flow_runs":
+            told.append(other.fails(EXIT_RETRY, "another prefect-runs command loads into this destination"))
+        replaced(table, *arguments)
+
+    with parts.monkeypatch.context() as patch:
+        patch.setattr(OpenTable, "replace", meanwhile)
+        parts.sync("a")
+    assert len(told) == 1
+    process = other.start()
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 0, f"{output}{error}"
     parts.assert_all_there()
 
 
