@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class Lock:
     """Held from when it is made until it is released, or its process ends, however that happens.
 
     Args:
-        file: what is locked, in dlt's working folder, for all of this user's commands.
+        file: what is locked, where dlt's working folders are: for all commands that have theirs there.
         busy: what is told when another one does not let go.
 
     Raises:
@@ -68,14 +68,14 @@ def working_folder(folder: Path) -> Lock:
 
 
 @contextmanager
-def loading(folder: Path, identity: Sequence[str]) -> Iterator[None]:
-    """Alone among this user's commands, whatever their workspace, in loading into a destination.
+def loading(folder: Path, dataset: str) -> Iterator[None]:
+    """Alone in loading into a dataset, whatever the workspace.
 
     Args:
         folder: where dlt's working folders are.
-        identity: what tells the destination from others.
+        dataset: where it is, always in the same words.
     """
-    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(dataset.encode()).hexdigest()[:6]
     lock = Lock(
         folder / f"prefect_runs_{digest}.loading.lock",
         f"another prefect-runs command loads into this destination. {failures.KEPT}.",

@@ -321,10 +321,14 @@ class Target:
             return self.pipeline.load()
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        """While files are loaded: of two commits at a time, Iceberg tables without a catalogue keep one."""
+        """While a lake is loaded into: of two commits at a time, Iceberg tables without a catalogue keep one."""
         if self.options.destination != "filesystem":
             return contextlib.nullcontext()
-        return loading(self._folders, self.options.identity)
+        client: Any
+        with self.pipeline.destination_client() as client:
+            if client.config.table_format == "parquet":
+                return contextlib.nullcontext()
+            return loading(self._folders, f"{client.config.protocol}://{client.dataset_path}")
 
 
 @contextlib.contextmanager

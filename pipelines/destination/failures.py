@@ -41,7 +41,7 @@ UNREACHABLE = (
     *("terminating connection", "the database system is", "too many clients", "remaining connection slots"),
 )
 
-KEPT = "What was read is kept and is loaded by the next sync"
+KEPT = "What a sync has read is kept, and is loaded by the next sync"
 TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
     (
         LOCKED,

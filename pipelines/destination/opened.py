@@ -11,7 +11,7 @@ from typing import Any
 from dlt.destinations.sql_client import SqlClientBase
 
 MOMENT_SECONDS = 0.1
-# a DuckDB file that is held open keeps everybody else out: one that is asked for longer is opened for each question
+# a DuckDB file that is held open keeps others out: one that is asked for longer is opened for each question
 AT_MOST_SECONDS = 2.0
 # for how long a lake stays open whose catalogue a server keeps: its readers and writers do not mind
 LAKE_SECONDS = 5.0

@@ -6,10 +6,10 @@ what that state was. A chain that reaches the run's first state, or one that the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from sys import intern
+from functools import partial
 from typing import Any, NamedTuple
 
 from .clock import parse
@@ -48,53 +48,58 @@ class StateEvent:
     flow_run_id: str | None = None
 
 
-def state_event(event: Row) -> StateEvent | None:
-    """The API's event, shaped; None where it tells of no state."""
+def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent | None:
+    """The API's event, shaped; None where it tells of no state.
+
+    Args:
+        texts: those of the events that were shaped before, which name each other and the same few types: what is equal
+            is then once in memory.
+    """
+    once = partial(_once, {} if texts is None else texts)
     resource, payload = event["resource"], event.get("payload") or {}
-    kind, _, run_id = map(_once, resource["prefect.resource.id"].rpartition("."))
+    kind, _, run_id = resource["prefect.resource.id"].rpartition(".")
     if "prefect.state-type" not in resource:
         return None
     occurred = parse(event["occurred"])
     initial = payload.get("initial_state") or {}
     from_type = (payload.get("intended") or {}).get("from") or initial.get("type")
+    flow_run_id = _flow_run(event) if "task_run" in payload else None
     return StateEvent(
-        kind,
-        _once(event["id"]),
-        run_id,
+        once(kind),
+        once(event["id"]),
+        once(run_id),
         occurred,
-        _once(event.get("follows")),
-        (_once(from_type), _once(initial.get("name"))) if from_type else None,
+        once(event.get("follows")),
+        (once(from_type), once(initial.get("name"))) if from_type else None,
         # said, and not merely left out
         "intended" in payload and from_type is None and event.get("follows") is None,
-        _once(resource["prefect.state-type"]),
-        _once(resource.get("prefect.state-name")),
-        _state(event, payload) if "task_run" in payload else None,
-        _flow_run(event) if "task_run" in payload else None,
+        once(resource["prefect.state-type"]),
+        once(resource.get("prefect.state-name")),
+        _state(event, payload, once) if "task_run" in payload else None,
+        once(flow_run_id),
     )
 
 
-def _once(text: Any) -> Any:
-    """`text`, each only once in memory: the thousands of events there name each other, and the same few types."""
-    return intern(text) if isinstance(text, str) else text
+def _once(texts: dict[str, str], text: Any) -> Any:
+    return texts.setdefault(text, text) if isinstance(text, str) else text
 
 
 def _flow_run(event: Row) -> str | None:
     """The flow run that a task run's event names among what it has to do with."""
     for resource in event.get("related") or ():
         if resource.get("prefect.resource.role") == "flow-run":
-            run_id: str = _once(str(resource["prefect.resource.id"]).rpartition(".")[2])
-            return run_id
+            return str(resource["prefect.resource.id"]).rpartition(".")[2]
     return None
 
 
-def _state(event: Row, payload: Row) -> Row | None:
+def _state(event: Row, payload: Row, once: Callable[[Any], Any]) -> Row | None:
     told = payload.get("validated_state") or {}
     if not {"type", "name", "state_details"} <= told.keys():
         return None
     return {
-        "id": _once(event["id"]),
-        "type": _once(told["type"]),
-        "name": _once(told["name"]),
+        "id": once(event["id"]),
+        "type": once(told["type"]),
+        "name": once(told["name"]),
         "timestamp": event["occurred"],
         "message": told.get("message"),
         "state_details": {**UNSAID, **told["state_details"]},

@@ -11,7 +11,7 @@ from .windows import Window
 What = Literal["missing", "changed", "double", "without history", "incomplete history", "deleted", "aged_out"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Drift:
     """One run that differs; or, with no `run_id`, all `runs` of an interval of which the warehouse has none."""
 

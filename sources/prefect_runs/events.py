@@ -78,10 +78,11 @@ class EventFeed:
         """
         times: dict[str, datetime] = {}
         states: dict[str, StateEvent] = {}
+        texts: dict[str, str] = {}
         for part in window.parts(LONGEST_QUERY):
             for page in self.pages(part):
                 times.update((event["id"], parse(event["occurred"])) for event in page)
-                told = (state_event(event) for event in page)
+                told = (state_event(event, texts) for event in page)
                 states.update((event.state_id, event) for event in told if event)
                 # others may have occurred at the same time as the last one
                 end = parse(page[-1]["occurred"]) if page else window.start
