@@ -23,12 +23,13 @@ from pathlib import Path
 
 import requests
 from changes import Changes
-from copied import HERE, QUIET, RUN_TABLES, STATE_TABLES, Copy, routes
+from copied import HERE, QUIET, Copy, routes
 from figures import FLOOR, LOOP, OURS, REST_API, REST_API_TUNED, Figure, Server, page
 from fill_server import UNDISTURBED
 from measured import Measured, measured
 from sampled import differences
 
+from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs_pipelines.local.server import DEFAULT_VERSION, LocalServer
 
 DOCS = HERE.parent / "docs" / "benchmarks.md"

@@ -15,8 +15,6 @@ from measured import Measured, measured
 HERE = Path(__file__).resolve().parent
 # not measured: how far away the server is that dlt tells of its use
 QUIET = {"RUNTIME__DLTHUB_TELEMETRY": "false"}
-RUN_TABLES = ("flow_runs", "task_runs")
-STATE_TABLES = ("flow_run_states", "task_run_states")
 
 
 class Copy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from prefect_runs import ConfigurationError, WarehouseBusy
 
 from .destination import failures
+from .names import digest
 
 
 class Lock:
@@ -75,9 +75,8 @@ def loading(folder: Path, dataset: str) -> Iterator[None]:
         folder: where dlt's working folders are.
         dataset: where it is, always in the same words.
     """
-    digest = hashlib.sha256(dataset.encode()).hexdigest()[:6]
     lock = Lock(
-        folder / f"prefect_runs_{digest}.loading.lock",
+        folder / f"prefect_runs_{digest(dataset)}.loading.lock",
         f"another prefect-runs command loads into this destination. {failures.KEPT}.",
     )
     try:

@@ -13,15 +13,16 @@ from dlt.common.runtime.collector_base import Collector
 
 from prefect_runs import ConfigurationError, Selection
 from prefect_runs.clock import as_utc, text
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs.windows import Window
 
 from .destination.failures import explained, patiently
 from .options import SyncOptions
+from .reload import reload, unfinished_backfill
 from .sync import check_resources
-from .target import Target, states_of
+from .target import Target
 
-BACKFILLED = tuple(name for table in RUN_TABLES for name in (table, states_of(table)))
+BACKFILLED = (*RUN_TABLES, *STATE_TABLES)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def backfill(options: SyncOptions, how: BackfillOptions, progress: Collector | N
     resources = _resources(options.resources)
     with explained(), Target(options, progress) as target:
         target.restore()
-        asked = target.unfinished_backfill(resources)
+        asked = unfinished_backfill(target, resources)
         goes_on = asked is not None and _is_same(asked, how)
         end = as_utc(asked[1]) if asked and goes_on else how.end or datetime.now(UTC)
         window = Window(how.start, end)
@@ -78,7 +79,7 @@ def backfill(options: SyncOptions, how: BackfillOptions, progress: Collector | N
         report = BackfillReport(target.workspace, options.where, options.dataset, how.start, end, continued=goes_on)
         before = patiently(target.warehouse.counts)
         selection = Selection(window=window, newest_first=how.newest_first)
-        for row in target.reload(dict.fromkeys(RUN_TABLES, selection), resources):
+        for row in reload(target, dict.fromkeys(RUN_TABLES, selection), resources):
             report.requests += row["requests"]
             report.gaps += [gap for gap in row["gaps"] if gap not in report.gaps]
         report.rows = {name: count for name, count in patiently(target.warehouse.counts).items() if name in resources}

@@ -18,16 +18,16 @@ from dlt.common.runtime.collector_base import Collector
 from prefect_runs import EXTRAS, RESOURCES, Access, ConfigurationError, unfinished
 from prefect_runs.change_capture import UNFINISHED
 from prefect_runs.progress import first_load_unfinished
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 
 from .destination.failures import explained, patiently
 from .destination.publish import check_publish, publish
 from .options import SyncOptions
-from .target import LACKS_WATERMARK, SCHEMA, Target, source_state, states_of
+from .target import LACKS_WATERMARK, SCHEMA, Target, source_state
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile
 FRESH = timedelta(minutes=1)
-RUNS_AND_STATES = frozenset((*RUN_TABLES, *map(states_of, RUN_TABLES)))
+RUNS_AND_STATES = frozenset((*RUN_TABLES, *STATE_TABLES))
 # where the pipeline's state remembers, beside its resources, that everything is being read again
 IN_FULL = "in_full"
 

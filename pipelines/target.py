@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +22,8 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
 from prefect_runs.clock import as_utc
-from prefect_runs.progress import progresses
 from prefect_runs.run_reader import FAR_FUTURE
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs.state_history import EVER
 from prefect_runs.tables import TABLES
 from prefect_runs.windows import Window
@@ -38,6 +35,7 @@ from .destination.memory import keep_small, small_loads
 from .destination.torso import remove_torso
 from .destination.warehouse import Untrusted, Warehouse
 from .destination.zero_character import REFUSED_BY, without_zeros
+from .names import pipeline_name, staging_layout
 from .options import SyncOptions
 from .workspaces import configured, workspace_of
 
@@ -188,8 +186,8 @@ class Target:
 
     def access(self) -> Access:
         """What several sources share, one after the other."""
-        reads_histories = not {*map(states_of, RUN_TABLES)}.isdisjoint(self.options.read)
-        return Access(self.connection, self.settings, with_histories=reads_histories)
+        with_histories = not set(STATE_TABLES).isdisjoint(self.options.read)
+        return Access(self.connection, self.settings, with_histories=with_histories)
 
     def source(self, access: Access, trusting: bool = True, selections: Mapping[str, Selection] | None = None) -> Any:
         """The source, ready to be read once.
@@ -219,51 +217,6 @@ class Target:
         info = patiently(self._load_package)
         self.warehouse.loaded()
         return info.loads_ids[-1], normalized.row_counts
-
-    def reload(
-        self, selections: Mapping[str, Selection], resources: Sequence[str] = (), trusting: bool = True
-    ) -> Iterator[dict[str, Any]]:
-        """Read selected runs again, with their states, in as many loads as it takes.
-
-        Args:
-            trusting: see `source`.
-
-        Yields:
-            The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
-        """
-        synced = self.watermarks()
-        tables = resources or [name for table in selections for name in (table, states_of(table)) if name in synced]
-        in_chunks = any(selection.window for selection in selections.values())
-        with self.access() as access:
-            while True:
-                source = self.source(access, trusting, selections).with_resources(*tables, "tombstones", "syncs")
-                load_id, _ = self.load(source)
-                yield self.sync_row(load_id)
-                # without a window there is nothing left to do, but an earlier backfill may be unfinished
-                if not in_chunks or all(backfill["done"] for name, backfill in self._backfills() if name in tables):
-                    break
-        if in_chunks:
-            self._end_backfill(tables)
-
-    def unfinished_backfill(self, resources: Sequence[str]) -> list[Any] | None:
-        """What a backfill that did not come to its end was asked (start, end, newest first); None without one."""
-        left = [backfill for name, backfill in self._backfills() if name in resources]
-        if left and all(backfill["done"] for backfill in left):
-            # killed between its last load and the note of its end
-            self._end_backfill(resources)
-            return None
-        return next((backfill["asked"] for backfill in left if not backfill["done"]), None)
-
-    def _backfills(self) -> list[tuple[str, dict[str, Any]]]:
-        found = progresses(dict(self.pipeline.state))
-        return [(name, progress["backfill"]) for name, progress in found if "backfill" in progress]
-
-    def _end_backfill(self, resources: Sequence[str]) -> None:
-        """Forget how far a backfill came, so that the same one can be made again."""
-        with self.pipeline.managed_state() as state:
-            for name, progress in progresses(dict(state)):
-                if name in resources:
-                    progress.pop("backfill", None)
 
     def sync_row(self, load_id: str) -> dict[str, Any]:
         """The row of `syncs` of a load: times in UTC, lists as lists, whatever the destination gives."""
@@ -369,16 +322,3 @@ def as_row(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
         if name in row:
             row[name] = (json.loads(row[name]) if isinstance(row[name], str) else row[name]) or []
     return row
-
-
-def staging_layout(workspace: str) -> str:
-    """A staging dataset for each workspace: the next load of one goes on with what a failed one staged."""
-    return f"%s_staging_{hashlib.sha256(workspace.encode()).hexdigest()[:6]}"
-
-
-def pipeline_name(options: SyncOptions, workspace: str) -> str:
-    """A name of its own for each workspace and destination, for dlt keeps the watermark under it."""
-    destination, dataset, *file = options.identity
-    digest = hashlib.sha256("\n".join([destination, dataset, workspace, *file]).encode()).hexdigest()[:6]
-    readable = re.sub(r"[^a-z0-9]+", "_", workspace.lower()).strip("_")[:30]
-    return f"prefect_runs_{readable}_{digest}"

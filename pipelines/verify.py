@@ -29,6 +29,7 @@ from prefect_runs.windows import Window
 from .destination.failures import explained
 from .destination.holdings import WarehouseHoldings
 from .options import SyncOptions
+from .reload import reload
 from .target import Target, states_of
 
 INCOMPLETE: What = "incomplete history"
@@ -224,7 +225,7 @@ class Verifier:
 
     def _reload(self, selections: dict[str, Selection], report: VerifyReport) -> None:
         # of an incomplete history the last state is there, which a sync takes for a sign that all are
-        for row in self.target.reload(selections, trusting=not self.how.histories):
+        for row in reload(self.target, selections, trusting=not self.how.histories):
             report.repair_requests += row["requests"]
             report.gaps += row["gaps"]
 

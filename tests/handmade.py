@@ -14,8 +14,8 @@ from prefect_runs.privacy import Privacy
 from prefect_runs.resources import resource
 from prefect_runs.rows import RunShape, Shape, StateShape, shaped_with_children
 from prefect_runs.tables import TABLES
+from prefect_runs_pipelines.names import pipeline_name
 from prefect_runs_pipelines.options import SyncOptions
-from prefect_runs_pipelines.target import pipeline_name
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ from warehouses import Answers, answers, postgresql
 
 from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.dbt import dbt_environment
 from prefect_runs_pipelines.dbt_package import write_package
@@ -35,7 +35,6 @@ from prefect_runs_pipelines.models.questions import QUESTIONS
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.report import write_report
 from prefect_runs_pipelines.sync import sync
-from prefect_runs_pipelines.target import states_of
 from prefect_runs_pipelines.views import create_views
 
 COMMITTED = Path(__file__).parents[1] / "dbt"
@@ -118,7 +117,7 @@ def brought(warehouse: Warehouse) -> int:
     """How much a sync changed."""
     report = sync(warehouse.options)
     assert report.whole
-    return sum(report.new[table] + report.changed[table] for table in (*RUN_TABLES, *map(states_of, RUN_TABLES)))
+    return sum(report.new[table] + report.changed[table] for table in (*RUN_TABLES, *STATE_TABLES))
 
 
 def plain(value: Any) -> Any:

@@ -79,11 +79,11 @@ def test_few_runs_are_not_cut_at_all() -> None:
     assert asked.histories == []
 
 
-@pytest.mark.parametrize("beside_histories", [False, True])
+@pytest.mark.parametrize("with_histories", [False, True])
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_chunks_go_on_where_the_last_one_ended(newest_first: bool, beside_histories: bool) -> None:
+def test_chunks_go_on_where_the_last_one_ended(newest_first: bool, with_histories: bool) -> None:
     runs = Runs()
-    snapshots = Snapshots(reader(runs), beside_histories)
+    snapshots = Snapshots(reader(runs), with_histories)
     rest, rows, chunks = WHOLE, [], 0
     while not rest.empty:
         before = len(rows)
@@ -97,10 +97,10 @@ def test_chunks_go_on_where_the_last_one_ended(newest_first: bool, beside_histor
     assert chunks > 5
 
 
-@pytest.mark.parametrize("beside_histories", [False, True])
-def test_what_was_read_ahead_is_dropped(beside_histories: bool) -> None:
+@pytest.mark.parametrize("with_histories", [False, True])
+def test_what_was_read_ahead_is_dropped(with_histories: bool) -> None:
     runs = Runs()
-    snapshots = Snapshots(reader(runs), beside_histories)
+    snapshots = Snapshots(reader(runs), with_histories)
     last = list(snapshots.chunk(WHOLE, 100))[-1]
     rest = WHOLE.rest(last.window)
     snapshots.close()

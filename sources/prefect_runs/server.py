@@ -32,7 +32,7 @@ from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunKind, RunReader
 from .selection import Selection
-from .settings import ReadSettings, RunFilters
+from .settings import RUN_TABLES, STATE_TABLES, ReadSettings, RunFilters
 from .shared_ids import shared_id
 from .state_history import StateHistory
 from .tables import TABLES
@@ -52,7 +52,7 @@ WHOLE = (*DIMENSIONS, *INVENTORY)
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 # table of states → table of their runs
-RUNS_OF = {"flow_run_states": FLOW_RUN.name, "task_run_states": TASK_RUN.name}
+RUNS_OF = dict(zip(STATE_TABLES, RUN_TABLES, strict=True))
 
 
 class Server:

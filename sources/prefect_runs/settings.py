@@ -17,6 +17,8 @@ TERMINAL_STATE_TYPES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMINAL_STATE_TYPES)
 
 RUN_TABLES = ("flow_runs", "task_runs")
+# the states of those, in their order
+STATE_TABLES = ("flow_run_states", "task_run_states")
 
 LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 

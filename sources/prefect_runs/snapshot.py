@@ -30,16 +30,6 @@ def snapshot(reader: RunReader, whole: Window) -> Iterator[WindowRead]:
     return read_ahead(_reads(reader, whole, ROWS_PER_WINDOW, newest_first=False), reader.client.connections)
 
 
-def _beside_loads(
-    reads: Iterable[Callable[[], WindowRead]], connections: int, beside_histories: bool
-) -> Generator[WindowRead, None, None]:
-    """Results of `reads` for chunks that are loaded, while another kind of run is read too."""
-    # the other kind has the other half; read all at once, all would end at once, and a load then keep the server idle
-    under_way = max(connections // 2, 1)
-    # histories keep it busy anyway
-    return read_ahead(reads, under_way, waiting=1 if beside_histories else connections - under_way + 1)
-
-
 def _reads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[Callable[[], WindowRead]]:
     def call(window: Window, count: int) -> Callable[[], WindowRead]:
         # a run made between the count and here is later than the ceiling
@@ -85,12 +75,12 @@ class Snapshots:
 
     Args:
         reader: reads the runs.
-        beside_histories: whether histories are read too; fewer runs are then read ahead.
+        with_histories: whether histories are read too; fewer runs are then read ahead.
     """
 
-    def __init__(self, reader: RunReader, beside_histories: bool = False) -> None:
+    def __init__(self, reader: RunReader, with_histories: bool = False) -> None:
         self._reader = reader
-        self._beside_histories = beside_histories
+        self._with_histories = with_histories
         self._under_way: dict[tuple[Window, bool], Generator[WindowRead, None, None]] = {}
         self._ahead: dict[Window, WindowRead] = {}
 
@@ -101,11 +91,7 @@ class Snapshots:
         """
         rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
         reading = self._under_way.pop((whole, newest_first), None)
-        reading = reading or _beside_loads(
-            map(self._noted, _reads(self._reader, whole, rows, newest_first)),
-            self._reader.client.connections,
-            self._beside_histories,
-        )
+        reading = reading or self._beside_loads(_reads(self._reader, whole, rows, newest_first))
         rows_read = 0
         for read in reading:
             self._ahead.pop(read.window, None)
@@ -119,6 +105,15 @@ class Snapshots:
     def ahead(self) -> list[WindowRead]:
         """The windows of the next chunk that are read already."""
         return sorted(self._ahead.values(), key=lambda read: read.window.start)
+
+    def _beside_loads(self, reads: Iterable[Callable[[], WindowRead]]) -> Generator[WindowRead, None, None]:
+        """Results of `reads` for chunks that are loaded, while another kind of run is read too."""
+        connections = self._reader.client.connections
+        # the other kind has the other half; read at once, all would end at once, and a load then keep the server idle
+        under_way = max(connections // 2, 1)
+        # histories keep it busy anyway
+        waiting = 1 if self._with_histories else connections - under_way + 1
+        return read_ahead(map(self._noted, reads), under_way, waiting)
 
     def _noted(self, call: Callable[[], WindowRead]) -> Callable[[], WindowRead]:
         def read() -> WindowRead:
