@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import prefect
@@ -26,6 +27,7 @@ from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 from prefect.states import Pending
+from prefect.task_engine import run_task
 from prefect.transactions import transaction
 
 
@@ -185,6 +187,17 @@ def wait_for(file: str) -> None:
 def waiting(file: str):
     """Has a task that waits until a file is there."""
     wait_for(file)
+
+
+@flow
+def executed_twice(*files: str):
+    """One task run executed twice, as Dask does with one whose result it lost; each waits until its file is there."""
+    task_run_id = uuid.uuid4()
+    for file in files:
+        run_task(wait_for, task_run_id=task_run_id, parameters={"file": file}, return_type="state")
+        # the server records some seconds at once, and of the row only what is the last in them
+        time.sleep(3)
+    return task_run_id
 
 
 @flow

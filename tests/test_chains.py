@@ -36,6 +36,7 @@ def event(number: int, **changes: Any) -> StateEvent:
         "type": HISTORY[number].upper(),
         "name": HISTORY[number],
         "state": state(number),
+        "run_count": 1 if number else 0,
     }
     return StateEvent(**{**told, **changes})
 
@@ -64,6 +65,10 @@ ALL = [("s0", 1), ("s1", 2), ("s2", 3), ("s3", 4)]
         pytest.param(events() + events(), ALL, id="told twice"),
         pytest.param(events(follows=None), ALL, id="no link after five minutes, but the state before fits"),
         pytest.param(events(follows=None, before=("RUNNING", "Other")), None, id="no link, and another name before"),
+        pytest.param(
+            [event(3), event(2), event(1, follows=None), event(0)], ALL, id="no link to a start, which counts"
+        ),
+        pytest.param(events(follows=None, run_count=2), None, id="no link, and started once more in between"),
         pytest.param(events(follows="unknown"), None, id="follows a state that nobody told"),
         pytest.param(events(state=None), None, id="a state without its details"),
         pytest.param(events()[:-1], None, id="the first is not told"),
@@ -74,6 +79,12 @@ ALL = [("s0", 1), ("s1", 2), ("s2", 3), ("s3", 4)]
             [("s1", 1), ("s2", 2), ("s3", 3)],
             id="short",
         ),
+        pytest.param(
+            [event(3), event(2, follows=None, before=None, first=True), event(1), event(0)],
+            None,
+            id="begun a second time",
+        ),
+        pytest.param([*events(), event(1, state_id="later", occurred=at(9))], ALL, id="entered another state since"),
         pytest.param(
             [event(3), event(2), event(1, run_id="other"), event(0)], ALL, id="by links, whatever run is named"
         ),
@@ -88,6 +99,13 @@ def test_chain_ends_at_a_state_that_the_warehouse_has() -> None:
     assert numbers(chain) == [("s2", 3), ("s3", 4)]
     assert chain is not None
     assert chain.ids == {"s1", "s2", "s3"}
+
+
+def test_chain_from_a_first_state_is_not_whole_where_there_were_states_before() -> None:
+    assert Chains(events(), {}, {RUN: 4}).find(RUN, "s3", None, born_with=False) is None
+    assert find(events(), begun_again=True) is None
+    # one that ends at what the warehouse has goes on from there
+    assert numbers(find(events()[:2], {"s1": Place(2, at(1))}, begun_again=True)) == [("s2", 3), ("s3", 4)]
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,54 @@ def test_subflow_that_gets_another_end_long_after(copy: Copy, api: PrefectApi) -
     copy.sync_and_compare()
 
 
+@pytest.mark.parametrize(
+    ("resources", "flow_names"),
+    [
+        pytest.param(("task_runs", "task_run_states"), None, id="task runs alone"),
+        pytest.param((), '["parent"]', id="runs of the parent's flow alone"),
+    ],
+)
+def test_task_run_that_stands_for_a_subflow_that_is_not_copied(
+    copy: Copy,
+    api: PrefectApi,
+    monkeypatch: pytest.MonkeyPatch,
+    resources: tuple[str, ...],
+    flow_names: str | None,
+) -> None:
+    if flow_names:
+        monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES", flow_names)
+    copy.options["resources"] = resources
+    parent = api.flow_run("RUNNING", flow_id=api.flow("parent"))
+    wrapper = api.task_run("RUNNING", flow_run_id=parent)
+    subflow = api.flow_run("RUNNING", parent_task_run_id=wrapper)
+    api.set_flow_run(subflow, "FAILED")
+    copy.sync()
+    copy.outlive_lookback()
+    api.set_flow_run(subflow, "COMPLETED/Fixed by hand", force=True)
+    api.wait("task_runs", wrapper, "Fixed by hand")
+    copy.sync()
+    names = "SELECT state_name FROM prefect.task_runs"
+    assert copy.values(names) == ["Fixed by hand"]
+    # once it was deleted, it is no news any more
+    api.call("DELETE", f"/task_runs/{wrapper}")
+    api.set_flow_run(subflow, "FAILED/After all", force=True)
+    for _ in range(2):
+        copy.sync()
+    assert copy.values("SELECT id FROM prefect.tombstones") == [wrapper]
+
+
+def test_task_run_that_stands_for_an_unwanted_subflow_is_not_wanted_either(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES", '["wanted"]')
+    wanted, unwanted = (api.flow_run("RUNNING", flow_id=api.flow(name)) for name in ("wanted", "unwanted"))
+    copy.sync()
+    api.flow_run("COMPLETED", parent_task_run_id=api.task_run("RUNNING", flow_run_id=unwanted))
+    api.task_run("RUNNING", flow_run_id=wanted)
+    assert copy.sync().rows["task_runs"] == 1
+    assert copy.values("SELECT flow_run_id FROM prefect.task_runs") == [wanted]
+
+
 def test_pause_and_resume(copy: Copy, api: PrefectApi) -> None:
     run_id = api.flow_run("RUNNING")
     timeout = (now() + seconds(3600)).isoformat()

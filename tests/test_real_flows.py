@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,13 @@ def playing(server: LocalServer, name: str, *arguments: str) -> Iterator[subproc
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
-        with process:
+    with process:
+        try:
             yield process
-    finally:
-        process.kill()
+        except BaseException:
+            # what it waits for will not come
+            process.kill()
+            raise
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -207,6 +209,68 @@ def test_state_set_through_the_api_that_the_client_passes_over_is_found_by_verif
     assert copy.verify(histories=True, repair=True).whole
     assert copy.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Failed", "Completed"]]
     copy.assert_true()
+
+
+ONCE = ["Pending", "Running", "Completed"]
+
+
+def test_task_run_that_its_client_executes_twice(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+) -> None:
+    """Its second chain of states begins anew, and while it is in flight it has the end of the first."""
+    early, between, late = (replace(copy, folder=tmp_path / name) for name in ("early", "between", "late"))
+    for one in (early, between, late):
+        one.folder.mkdir()
+    early.sync()
+    files = tmp_path / "first", tmp_path / "second"
+    with playing(server, "executed_twice", *map(str, files)) as process:
+        [task_run] = task_runs_of(api, told(process)["flow_run"])
+        api.wait("task_runs", task_run, "Running")
+        early.sync()
+        files[0].touch()
+        told(process)
+        wait_in_flight_again(api, task_run)
+        for one in (early, between):
+            one.sync_and_compare()
+            assert one.values(TASK_RUN_HISTORY) == [[*ONCE, *ONCE[:2]]]
+        files[1].touch()
+        process.wait()
+    api.wait("task_runs", task_run, "Completed")
+    api.wait_for_event_of("task_runs", task_run)
+    for one in (early, between, late):
+        one.sync_and_compare()
+        assert one.values(TASK_RUN_HISTORY) == [[*ONCE, *ONCE]]
+
+
+def wait_in_flight_again(api: PrefectApi, task_run: str) -> None:
+    """Wait until the server has the second start of a task run, and its event."""
+    deadline = time.monotonic() + 60
+    while len(api.states("task_runs", task_run)) < len(ONCE) + 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    row = api.call("GET", f"/task_runs/{task_run}")
+    assert (row["state_type"], bool(row["end_time"])) == ("RUNNING", True)
+    api.wait_for_event_of("task_runs", task_run)
+
+
+def test_task_run_in_flight_again_that_the_server_cancels(
+    copy: Copy, api: PrefectApi, server: LocalServer, tmp_path: Path
+) -> None:
+    """No event tells of that, and its end is that of its first execution until then."""
+    files = tmp_path / "first", tmp_path / "second"
+    files[0].touch()
+    with playing(server, "executed_twice", *map(str, files)) as process:
+        flow_run = told(process)["flow_run"]
+        told(process)
+        [task_run] = task_runs_of(api, flow_run)
+        wait_in_flight_again(api, task_run)
+        copy.sync_and_compare()
+        for _ in range(2):
+            copy.outlive_lookback()
+        assert copy.sync().changed["task_runs"] == 0
+        process.kill()
+    api.set_task_run(task_run, "CANCELLED", force=True)
+    assert copy.sync_and_compare().changed["task_runs"] == 1
 
 
 @pytest.mark.parametrize("flow_run_begins", ["before", "after"])

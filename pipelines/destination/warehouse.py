@@ -15,7 +15,7 @@ from prefect_runs import Stranger, Version
 from prefect_runs.chains import Place
 from prefect_runs.clock import as_utc
 from prefect_runs.read_ahead import batches
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import RUN_TABLES, TERMINAL_STATE_TYPES
 from prefect_runs.tables import ALL_TABLES, LINKS, TABLES
 from prefect_runs.windows import Window
 
@@ -28,6 +28,9 @@ Question = tuple[str, tuple[Any, ...]]
 
 # destinations that stay open for a moment: opening one takes longer than most questions
 LINGER = ("duckdb", "ducklake")
+
+# a run that its client began again has the end of before
+IN_FLIGHT = f"(end_time IS NULL OR state_type NOT IN ({', '.join(map(repr, TERMINAL_STATE_TYPES))}))"
 
 # ids in one statement: databases take no more than some thousands
 IDS_ASKED = 1_000
@@ -51,7 +54,7 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         rows = self.of_workspace(
             f"SELECT id, updated, state_timestamp FROM {{{table}}} AS run WHERE (updated >= %s OR end_time >= %s "
-            f"OR end_time IS NULL AND expected_start_time >= %s) AND {self.live(table)}",
+            f"OR {IN_FLIGHT} AND expected_start_time >= %s) AND {self.live(table)}",
             since,
             since,
             open_from,
@@ -62,7 +65,7 @@ class Warehouse:
         """See `prefect_runs.known.Known`."""
         rows = self.of_workspace(
             f"SELECT id FROM {{{table}}} AS run "
-            "WHERE (end_time >= %s AND end_time < %s OR end_time IS NULL AND expected_start_time >= %s "
+            f"WHERE (end_time >= %s AND end_time < %s OR {IN_FLIGHT} AND expected_start_time >= %s "
             "AND (expected_start_time < %s OR state_type <> 'SCHEDULED')) "
             f"AND {self.live(table)}",
             ended.start,
@@ -146,16 +149,6 @@ class Warehouse:
             id_: {column: value for column, value in zip(columns, values, strict=True) if value is not None}
             for id_, *values in self._with_ids(sql, ids)
         }
-
-    def parents(self, ids: Collection[str]) -> set[str]:
-        """See `prefect_runs.known.Known`."""
-        if not (self.has("flow_runs") and self.has("task_runs")):
-            return set()
-        sql = (
-            "SELECT run.id FROM {task_runs} AS run JOIN {flow_runs} AS flow ON flow.parent_task_run_id = run.id "
-            f"WHERE {self.live('task_runs')} AND flow.id IN ({{ids}})"
-        )
-        return {row[0] for row in self._with_ids(sql, ids)}
 
     def task_runs_of(self, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""

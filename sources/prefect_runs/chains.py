@@ -31,8 +31,9 @@ class StateEvent:
     """That a run entered a state.
 
     `follows` is the id of the state before, where the event names it; `before` is its type and name, where it tells
-    them; `first` says that there was none; `state` is the whole state, where the event tells it (task runs), and
-    `flow_run_id` the task run's flow run.
+    them; `first` says that there was none; `run_count` how often the run had been started; `state` is the whole state,
+    where the event tells it (task runs). `flow_run_id` is the task run's flow run, `task_run_id` the task run that
+    stands for a subflow in its parent.
     """
 
     kind: str
@@ -45,7 +46,9 @@ class StateEvent:
     type: str
     name: str | None
     state: Row | None
+    run_count: int | None = None
     flow_run_id: str | None = None
+    task_run_id: str | None = None
 
 
 def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent | None:
@@ -63,7 +66,7 @@ def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent |
     occurred = parse(event["occurred"])
     initial = payload.get("initial_state") or {}
     from_type = (payload.get("intended") or {}).get("from") or initial.get("type")
-    flow_run_id = _flow_run(event) if "task_run" in payload else None
+    run_count = resource.get("prefect.run-count")
     return StateEvent(
         once(kind),
         once(event["id"]),
@@ -76,7 +79,9 @@ def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent |
         once(resource["prefect.state-type"]),
         once(resource.get("prefect.state-name")),
         _state(event, payload, once) if "task_run" in payload else None,
-        once(flow_run_id),
+        int(run_count) if run_count and run_count.isdecimal() else None,
+        once(_related(event, "flow-run")),
+        once(_related(event, "task-run")),
     )
 
 
@@ -84,10 +89,10 @@ def _once(texts: dict[str, str], text: Any) -> Any:
     return texts.setdefault(text, text) if isinstance(text, str) else text
 
 
-def _flow_run(event: Row) -> str | None:
-    """The flow run that a task run's event names among what it has to do with."""
+def _related(event: Row, role: str) -> str | None:
+    """The id of what has this role among what an event names as related."""
     for resource in event.get("related") or ():
-        if resource.get("prefect.resource.role") == "flow-run":
+        if resource.get("prefect.resource.role") == role:
             return str(resource["prefect.resource.id"]).rpartition(".")[2]
     return None
 
@@ -133,12 +138,15 @@ class Chains:
         for event in self._events.values():
             self._of_run.setdefault(event.run_id, []).append(event)
 
-    def find(self, run_id: str, state_id: str, present: Row | None, born_with: bool) -> Chain | None:
+    def find(
+        self, run_id: str, state_id: str, present: Row | None, born_with: bool, begun_again: bool = False
+    ) -> Chain | None:
         """The history of a run that ends in the state `state_id`; None where not all of it was told.
 
         Args:
             present: that state, where the run's row told it.
             born_with: whether the run was made in that state.
+            begun_again: whether the run may have had states before one that says it is the first.
         """
         states: list[Row] = []
         base = 0
@@ -168,14 +176,32 @@ class Chains:
         states.reverse()
         if not _ascending(states, place.timestamp if place else None):
             return None
+        if place is None and (begun_again or self._has_earlier(run_id, ids, states[-1])):
+            return None
         numbered = [{**state, "sequence": base + number} for number, state in enumerate(states, 1)]
         return Chain(numbered, frozenset(ids))
+
+    def _has_earlier(self, run_id: str, ids: set[str], last: Row) -> bool:
+        """Whether the run had states before `last` that are not among `ids`: what runs twice begins twice."""
+        if run_id in self._last:
+            return True
+        until = parse(last["timestamp"])
+        return any(event.occurred < until and event.state_id not in ids for event in self._of_run.get(run_id, ()))
 
     def _before(self, run_id: str, event: StateEvent) -> str | None:
         """The run's last state before `event`, if it is the one that the event comes from."""
         earlier = [other for other in self._of_run.get(run_id, ()) if other.occurred < event.occurred]
         last = max(earlier, key=lambda other: other.occurred, default=None)
-        return last.state_id if last and (last.type, last.name) == event.before else None
+        if last is None or (last.type, last.name) != event.before or not _is_next(last, event):
+            return None
+        return last.state_id
+
+
+def _is_next(before: StateEvent, event: StateEvent) -> bool:
+    """Whether the run was not started between two events, as far as they tell: one that is missing may look alike."""
+    if before.run_count is None or event.run_count is None:
+        return True
+    return event.run_count == before.run_count + (event.type == "RUNNING")
 
 
 def _ascending(states: list[Row], after: datetime | None) -> bool:

@@ -285,10 +285,10 @@ class ChangeCapture:
             self.lost.look_up({run_id for run_id in unresolved if latest[run_id] < self.next_since(plan.ceiling)})
         again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]
-        if self.known and self.reader.kind is TASK_RUN:
-            # the server gives a subflow's new end to the task run that stands for it, and no event tells of that
-            parents = self.known.parents({event.run_id for event in of_flow_runs})
-            yield from self._read_back(news.not_seen(parents), outcome, news)
+        if self.reader.kind is TASK_RUN:
+            # the server gives a subflow's new state to the task run that stands for it, and no event tells of that
+            standing = news.not_seen({event.task_run_id for event in of_flow_runs if event.task_run_id})
+            yield from self._read_anew(standing, outcome, news)
         outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
 
     def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:
@@ -317,6 +317,15 @@ class ChangeCapture:
             gone = gone - {row["id"] for row in rows}
             yield sift(news.newer(rows), outcome, news, asked_for=True)
         outcome.gone |= gone - self.reader.unreadable
+
+    def _read_anew(self, ids: set[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
+        """The runs with these ids: those that the warehouse has as `_read_back` does, others if the user wants them."""
+        table = self.reader.kind.name
+        had = self.known.present(table, ids) if self.known else set()
+        live = had - self.known.tombstoned(table, had) if self.known else had
+        yield from self._read_back(live, outcome, news)
+        for rows in self._read(self.reader.by_ids(ids - live)):
+            yield sift(news.newer(rows), outcome, news, asked_for=True)
 
     def _are_new(self, plan: Plan) -> bool:
         """Whether the warehouse has none of the runs that a first load is about to read."""

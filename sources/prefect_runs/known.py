@@ -35,16 +35,17 @@ class Known(Protocol):
     def versions(self, table: str, since: datetime, open_from: datetime) -> Mapping[str, Version]:
         """Run id → version, of the live runs of `table` that changed or ended at `since` or later.
 
-        And of those without an end that are expected at `open_from` or later: the older ones only become more.
+        And of those in flight that are expected at `open_from` or later: the older ones only become more. In flight is
+        what has no end, and what its client began again after it ended.
         """
         ...
 
     def due(self, table: str, ended: Window, open_window: Window) -> set[str]:
         """Live runs that the reads of a sync bring if they are as the warehouse has them.
 
-        That is: those that ended in `ended`, and those without an end that are expected in `open_window`.
-        Also those expected after it that do not wait for their time, if any: no read brings them, and they are read
-        by id.
+        That is: those that ended in `ended`, and those in flight (as in `versions`) that are expected in `open_window`.
+        Also those expected after it that do not wait for their time, and those begun again, if any: no read brings
+        them, and they are read by id.
         """
         ...
 
@@ -78,10 +79,6 @@ class Known(Protocol):
 
     def links(self, table: str, ids: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """Run id → its links (`tables.LINKS`) that are not null: the server nulls them with what they lead to."""
-        ...
-
-    def parents(self, ids: Collection[str]) -> set[str]:
-        """The live task runs that stand for the flow runs `ids` in their parents."""
         ...
 
     def task_runs_of(self, ids: Collection[str]) -> set[str]:

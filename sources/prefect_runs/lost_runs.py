@@ -11,7 +11,7 @@ from .chains import Chains, StateEvent
 from .clock import parse
 from .known import Known
 from .paging import Row
-from .run_reader import FLOW_RUN, RunReader
+from .run_reader import RunReader
 from .windows import Window
 
 
@@ -75,9 +75,9 @@ class LostTaskRuns:
                 yield run_id, states
 
     def _deleted(self, flow_run_ids: set[str]) -> set[str]:
-        """Those that are nowhere: their task runs were deleted with them, and need not have been lost."""
-        nowhere = flow_run_ids - self._known.present(FLOW_RUN.name, flow_run_ids)
-        for rows in self._flow_runs.by_ids(nowhere):
+        """Those that the server does not have: their task runs were deleted with them, and need not have been lost."""
+        nowhere = set(flow_run_ids)
+        for rows in self._flow_runs.by_ids(flow_run_ids):
             nowhere -= {row["id"] for row in rows}
         return nowhere - self._flow_runs.unreadable
 

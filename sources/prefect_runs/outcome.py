@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from .chains import StateEvent
@@ -15,12 +15,15 @@ from .rows import is_torn
 
 # a longer message is not kept in memory until the state's turn comes
 LONGEST_MESSAGE = 10_000
+# a server records a task run after its client began it, by clocks that may differ
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 class RunRef(NamedTuple):
     """A run that was read: the state it is in, and whether its row was news.
 
-    `state` is that state in full, where it may serve; `born_with` says that the run was made in it.
+    `state` is that state in full, where it may serve; `born_with` says that the run was made in it; `begun_again` that
+    it was made well before it began: by an execution before its last.
     """
 
     id: str
@@ -31,6 +34,7 @@ class RunRef(NamedTuple):
     born_with: bool
     state_type: str | None
     flow_run_id: str | None
+    begun_again: bool
 
 
 @dataclass
@@ -68,12 +72,15 @@ def sift(rows: list[Row], outcome: Outcome, news: News, asked_for: bool = False,
 def run_ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
     """What is kept of a row that was read; `in_windows` as in `Outcome`."""
     state = row["state"]
-    # times of flow runs' states are the server's: a state that is not younger than the run is its first
+    created, expected = parse(row["created"]), parse(row["expected_start_time"])
     flow_run = "auto_scheduled" in row
-    born_with = bool(state and flow_run and parse(state["timestamp"]) <= parse(row["created"]))
+    # times of flow runs' states are the server's, or one of its replicas': a state that is not younger than the run is
+    # its first, where none that follows another can be so young
+    born_with = bool(state and flow_run and state["name"] == "Scheduled" and parse(state["timestamp"]) <= created)
+    # the client writes anew when it begins
+    begun_again = not flow_run and created < expected - CLOCKS_DIFFER
     # of whole windows only what the events lack is kept, for there are many
     serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
     kept = {name: value for name, value in state.items() if name != "data"} if serves else None
-    expected = parse(row["expected_start_time"])
     ids = row["id"], row["state_id"]
-    return RunRef(*ids, is_news, expected, kept, born_with, row["state_type"], row.get("flow_run_id"))
+    return RunRef(*ids, is_news, expected, kept, born_with, row["state_type"], row.get("flow_run_id"), begun_again)

@@ -120,6 +120,7 @@ def check_run(row: Row, asked: str) -> None:
     state = row.get("state")
     timestamp = state.get("timestamp") if isinstance(state, dict) else None
     sound = {
+        "created": _is_time(row.get("created")),
         "updated": _is_time(row.get("updated")),
         "expected_start_time": _is_time(row.get("expected_start_time")),
         "end_time": row.get("end_time") is None or _is_time(row["end_time"]),

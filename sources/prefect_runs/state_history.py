@@ -157,16 +157,20 @@ class StateHistory:
         of_runs = [event for event in events if event.run_id in ids]
         named = {event.state_id for event in of_runs} | {event.follows for event in of_runs if event.follows}
         places = self._places(named)
-        # only a chain that begins in the warehouse goes on from a number
-        last = self._last_numbers({event.run_id for event in of_runs}) if places else {}
+        # of the runs of a first load there are numbers only where there are places
+        last = {} if part.first_load and not places else self._last_numbers({event.run_id for event in of_runs})
         chains = Chains(of_runs, places, last)
         told: list[tuple[RunRef, Chain]] = []
         for run in runs:
-            chain = chains.find(run.id, run.state_id, run.state, run.born_with) if run.state_id else None
+            chain = self._chain(chains, run)
             if chain and asked[run.id] <= chain.ids:
                 told.append((run, chain))
         doubtful = self._doubtful(told, part)
         return [(run.id, chain.states) for run, chain in told if run.flow_run_id not in doubtful]
+
+    @staticmethod
+    def _chain(chains: Chains, run: RunRef) -> Chain | None:
+        return chains.find(run.id, run.state_id, run.state, run.born_with, run.begun_again) if run.state_id else None
 
     def _doubtful(self, told: list[tuple[RunRef, Chain]], part: Outcome) -> set[str]:
         """The flow runs to whose task runs the server may have given a state that is in no event."""
