@@ -1,7 +1,7 @@
 """What a sync costs, next to its floor and to what a user would write instead, on a real server filled with runs.
 
     python benchmarks/bench.py [--flow-runs 20000] [--task-runs 50000] [--repeat 3] [--no-tenfold] [--no-rivals]
-                               [--write-docs [PAGE]]
+                               [--homes FOLDER] [--write-docs [PAGE]]
 
 All of one kind is measured in turns, each in a process of its own, start-up included; each figure is printed as it
 comes, medians at the end. `--write-docs` writes them to docs/benchmarks.md, or to another page.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from prefect_runs_pipelines.local.server import DEFAULT_VERSION, LocalServer
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 # all runs and states lie within what a self-hosted server keeps of its events
 DAYS = 7
+# the larger server has as many runs a day, for so many times as many days, and keeps their events
+LARGER = 10
 # what takes a second or two is measured more often
 SHORT_REPEAT = 5
 SAMPLE = 2_000
@@ -57,7 +59,8 @@ Written by `bench.py {arguments}`.
 Every line is the median of several runs (of a full sync: {repeat}), measured in turns in one go, each in a process of
 its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends
 them (compressed). What is compared is compared round by round. A real Prefect {prefect} server on SQLite runs on the
-same machine; its runs are generated, {days} days of them, with states and events as a server writes them.
+same machine; its runs are generated, {days} days of them, with states and events as a server writes them. The larger
+server has {larger} times the history: as many runs a day for {larger} times as many days, with all their events.
 
 - **floor**: the requests that the sync sends, sent again over as many connections, the replies thrown away.
 - **prefect-runs**: the command. *Full sync of runs* is a first load of flow runs and task runs. *Full sync with state
@@ -188,19 +191,35 @@ def _loaded(sync: Measured) -> int:
     return sum(sync.report[which].get(table, 0) for which in ("new", "changed") for table in ROW_TABLES)
 
 
-@contextmanager
-def server(flow_runs: int, task_runs: int, *options: str) -> Iterator[tuple[LocalServer, str]]:
-    """A started server with generated runs and their events, and what it holds in words; options of the fill."""
-    with tempfile.TemporaryDirectory(prefix="prefect-bench-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        fill = [sys.executable, HERE / "fill_server.py", "--flow-runs", flow_runs, "--task-runs", task_runs]
+def filled(home: Path, options: Sequence[object]) -> str:
+    """Fill the server in the folder `home` unless that was done; what it holds, a table a line. Options of the fill."""
+    told = home / "filled.txt"
+    if not told.exists():
         # in a process of its own, whose memory is then free again
-        told = subprocess.run(
-            [*map(str, fill), "--days", str(DAYS), "--events", "--home", str(home), *options],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        fill = [sys.executable, HERE / "fill_server.py", "--events", "--home", home, *options]
+        found = subprocess.run([*map(str, fill)], check=True, capture_output=True, text=True)
+        told.write_text(found.stdout)
+    return told.read_text()
+
+
+@contextmanager
+def server(
+    homes: Path | None, flow_runs: int, task_runs: int, days: int, *options: str
+) -> Iterator[tuple[LocalServer, str]]:
+    """A started server with generated runs of `days` and their events, and what it holds in words.
+
+    Args:
+        homes: where a filled server is kept, or was kept by an earlier benchmark; what is measured is a copy of it.
+        options: of the fill.
+    """
+    runs = ["--flow-runs", flow_runs, "--task-runs", task_runs, "--days", days, "--event-days", days]
+    with tempfile.TemporaryDirectory(prefix="prefect-bench-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder) / "home"
+        kept = homes / f"{flow_runs}-{task_runs}-{days}" if homes else home
+        kept.mkdir(parents=True, exist_ok=True)
+        told = filled(kept, [*runs, *options])
+        if kept != home:
+            shutil.copytree(kept, home)
         rows = {words[0]: int(words[1].replace(",", "")) for words in map(str.split, told.splitlines()[:-1])}
         states = rows["flow_run_state"] + rows["task_run_state"]
         title = f"{rows['flow_run']:,} flow runs, {rows['task_run']:,} task runs, {states:,} states"
@@ -214,11 +233,12 @@ def server(flow_runs: int, task_runs: int, *options: str) -> Iterator[tuple[Loca
 
 
 def measure(asked: argparse.Namespace, times: int) -> Server:
-    """All figures of a server `times` as large as asked; of a larger one without rivals and what takes an hour."""
+    """All figures of a server with `times` the history; of a larger one without rivals and what takes an hour."""
     flow_runs, task_runs = asked.flow_runs * times, asked.task_runs * times
     # nobody here asks for the events of a resource, whose rows are a third of the database
     lean = ["--no-event-resources"] if times > 1 else []
-    with server(flow_runs, task_runs, *lean) as (started, title), tempfile.TemporaryDirectory() as folder:
+    filled_server = server(asked.homes, flow_runs, task_runs, DAYS * times, *lean)
+    with filled_server as (started, title), tempfile.TemporaryDirectory() as folder:
         figures = Server(title)
         bench = Bench(started.url, Path(folder), figures, (asked.flow_runs // 100, asked.task_runs // 100))
         if times == 1:
@@ -248,6 +268,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of what takes long (3)")
     parser.add_argument("--tenfold", action=argparse.BooleanOptionalAction, default=True, help="a larger server too")
     parser.add_argument("--rivals", action=argparse.BooleanOptionalAction, default=True, help="rivals too")
+    parser.add_argument("--homes", type=Path, help="keep the filled servers in this folder, and take those in it")
     shown = DOCS.relative_to(HERE.parent)
     parser.add_argument("--write-docs", type=Path, nargs="?", const=DOCS, help=f"write a page ({shown})")
     asked = parser.parse_args()
@@ -258,12 +279,13 @@ def main() -> None:
         repeat=asked.repeat,
         prefect=DEFAULT_VERSION,
         days=DAYS,
+        larger=LARGER,
         flow_changes=asked.flow_runs // 100,
         task_changes=asked.task_runs // 100,
     )
     intro += f"\n{RIVALS_INTRO}" if asked.rivals else ""
     servers: list[Server] = []
-    for times in (1, 10) if asked.tenfold else (1,):
+    for times in (1, LARGER) if asked.tenfold else (1,):
         servers.append(measure(asked, times))
         text = page(servers, intro)
         print(f"\n{text}")

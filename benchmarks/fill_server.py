@@ -95,11 +95,12 @@ def fill(
     events: bool = False,
     end: datetime | None = None,
     event_resources: bool = True,
+    event_days: int = EVENT_DAYS,
 ) -> Filled:
     """Write runs of the ``days`` days before ``end`` into the database of the stopped server in ``home``.
 
     The schema is made first when there is none. Ids and timestamps depend on the arguments alone, so give
-    ``end`` where the same rows are wanted tomorrow. Events are written on request, for the last seven days; without
+    ``end`` where the same rows are wanted tomorrow. Events are written on request, for the last ``event_days``; without
     ``event_resources`` they are found by time and name only, and the database is a third smaller.
 
     Raises:
@@ -111,7 +112,7 @@ def fill(
         shutil.copyfile(empty_database(), database)
     end = end or default_end()
     generated = generate(flow_runs, task_runs, end, days, seed)
-    writer = EventWriter(end - timedelta(days=EVENT_DAYS), seed, event_resources) if events else None
+    writer = EventWriter(end - timedelta(days=event_days), seed, event_resources) if events else None
     began = time.perf_counter()
     with _bulk_connection(database) as connection:
         _refuse_filled(connection, home)
@@ -194,7 +195,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--home", type=Path, required=True, help="PREFECT_HOME of the server")
     parser.add_argument("--days", type=int, default=30, help="how far back runs reach")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--events", action="store_true", help=f"events of the last {EVENT_DAYS} days too")
+    parser.add_argument("--events", action="store_true", help="events too")
+    parser.add_argument("--event-days", type=int, default=EVENT_DAYS, help="how far back events reach")
     parser.add_argument("--event-resources", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--end", type=datetime.fromisoformat, help="with time zone; default: 1 to 2 hours ago")
     return parser.parse_args()

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import chain
 
 from .clock import parse, text
+from .event_ledger import SETTLE, EventLedger
 from .exceptions import AccessRefused, NotFound
 from .known import Known
 from .late_sync import LateSync
@@ -283,6 +284,7 @@ class ChangeCapture:
         if self.lost:
             # what was not recorded within the lookback will not be
             self.lost.look_up({run_id for run_id in unresolved if latest[run_id] < self.next_since(plan.ceiling)})
+        self._tell_unheard(plan, outcome, ledger)
         again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]
         if self.reader.kind is TASK_RUN:
@@ -290,6 +292,20 @@ class ChangeCapture:
             standing = news.not_seen({event.task_run_id for event in of_flow_runs if event.task_run_id})
             yield from self._read_anew(standing, outcome, news)
         outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
+
+    def _tell_unheard(self, plan: Plan, outcome: Outcome, ledger: EventLedger) -> None:
+        """A gap where flow runs changed and the server has no event at all: it answers so too when it keeps none."""
+        if self.reader.kind is not FLOW_RUN or ledger.total:
+            return
+        # by then an event is there; what changed in a lookback is read by every sync of that time
+        heard = Window(ledger.window.start, plan.ceiling - max(SETTLE, self._settings.lookback / 2))
+        unheard = [run for run in outcome.runs if _is_told(run) and heard.start <= _entered(run) < heard.end]
+        if unheard:
+            self._tally.gap(
+                f"{self.reader.kind.name}: {len(unheard)} changed between {text(heard.start)} and {text(heard.end)}, "
+                "and the server has no event of that time, so changes from one terminal state to another are only "
+                "found by verify; is its event persister off (PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED)?"
+            )
 
     def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:
         """Those of `run_ids` that no later sync will bring: outside the user's filters, and deleted."""
@@ -367,6 +383,16 @@ class ChangeCapture:
             yield rows
         for gap in self.reader.gaps:
             self._tally.gap(gap)
+
+
+def _is_told(run: RunRef) -> bool:
+    """Whether the server makes an event of a flow run's state, which it does not of those that a schedule makes."""
+    return run.state is not None and run.state_type != "SCHEDULED"
+
+
+def _entered(run: RunRef) -> datetime:
+    assert run.state is not None
+    return parse(run.state["timestamp"])
 
 
 def _nulls_filled(row: Row, links: Mapping[str, str], columns: Collection[str]) -> Row:

@@ -61,6 +61,11 @@ class EventLedger:
         """Before this time events are expected to be complete."""
         return floor(self.window.end - SETTLE, self.slice)
 
+    @property
+    def total(self) -> int:
+        """All events that were read."""
+        return sum(self.counts.values())
+
     def count(self, start: datetime, end: datetime | None = None) -> int:
         """Events read in the slices from `start` to before `end`."""
         return sum(n for slice_, n in self.counts.items() if slice_ >= start and (end is None or slice_ < end))
