@@ -10,7 +10,7 @@ import pytest
 from conftest import IMPATIENT, Copy
 from prefect_api import PrefectApi, now, scheduled, seconds
 
-import prefect_runs.change_capture
+import prefect_runs.changes_by_event
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 SILENT = {**IMPATIENT, "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false"}
@@ -27,7 +27,7 @@ def server() -> Iterator[LocalServer]:
 def test_changes_of_which_no_event_tells_are_a_gap(
     copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefect_runs.change_capture, "SETTLE", seconds(0.5))
+    monkeypatch.setattr(prefect_runs.changes_by_event, "SETTLE", seconds(0.5))
     copy.settings["lookback_minutes"] = LOOKBACK / timedelta(minutes=1)
     copy.sync()
     # of what a schedule makes there is no event anywhere

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from .chains import StateEvent
-from .change_capture import CANCELLED
 from .known import Known
 from .outcome import Outcome
 from .paging import Row
 from .run_reader import FLOW_RUN
 from .settings import TERMINAL_STATE_TYPES
 from .windows import Window
+
+CANCELLED = ("CANCELLED", "CANCELLING")
 
 
 class Cancellations:

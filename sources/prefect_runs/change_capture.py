@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
 from itertools import chain
 
+from .changes_by_event import ChangesByEvent
 from .clock import parse, text
-from .event_ledger import SETTLE, EventLedger
-from .exceptions import AccessRefused, NotFound
+from .counted_reads import CountedReads
 from .known import Known
 from .late_sync import LateSync
 from .lost_runs import LostTaskRuns
@@ -24,16 +23,14 @@ from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
 from .recent_events import RecentEvents
 from .retention import Retention
-from .rows import RunShape, is_torn, version
-from .run_reader import FAR_FUTURE, FLOW_RUN, TASK_RUN, RunReader
+from .rows import RunShape, is_torn
+from .run_reader import FAR_FUTURE, RunReader
 from .selection import Selection
-from .settings import REMEMBERED_RUNS, STATE_TYPES, ReadSettings
+from .settings import REMEMBERED_RUNS, ReadSettings
 from .snapshot import Snapshots
 from .tally import Tally
 from .windows import Window
 
-KNOWN_STATE_TYPES = {*STATE_TYPES, None}
-CANCELLED = ("CANCELLED", "CANCELLING")
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
 # how the gap of a load ends that leaves the rest to the next
@@ -77,7 +74,8 @@ class ChangeCapture:
         self.known = known
         self.lost = lost
         self._snapshots = snapshots
-        self._events = events
+        self._reads = CountedReads(reader, known, tally)
+        self._by_event = ChangesByEvent(self._reads, events, settings.lookback, lost)
         self._settings = settings
         self._scope = scope
         self._ceiling = ceiling
@@ -135,11 +133,6 @@ class ChangeCapture:
         """From when on the sync after one with `ceiling` reads again."""
         return ceiling - self._settings.lookback
 
-    @cached_property
-    def _whole(self) -> RunReader:
-        """Reads without the user's filters: a run that the warehouse has may have left them."""
-        return self.reader.unfiltered
-
     def goes_on(self, state: State) -> bool:
         """Whether `state` tells how far a reading of the same runs came; else everything is read anew."""
         return state.get("scope") == self._scope
@@ -195,7 +188,7 @@ class ChangeCapture:
             if plan.rest:
                 outcome.remembered["behind"] = True
                 self._tally.gap(f"{table}: of a long pause, changes up to {text(plan.ceiling)} were read; {UNFINISHED}")
-            pages = chain(self._changes(plan, outcome, news), self._changes_by_event(plan, state, outcome, news))
+            pages = chain(self._changes(plan, outcome, news), self._by_event.read(plan, state, outcome, news))
             pages = chain(pages, self._missed(plan, outcome, news))
         yield from chain(pages, self._torn(plan, outcome, news))
 
@@ -208,7 +201,7 @@ class ChangeCapture:
             yield sift(rows, outcome, news)
             rest = rest.rest(window)
         if rest.empty:
-            for rows in self._read(self.reader.settled_from(plan.window.end)):
+            for rows in self._reads.pages(self.reader.settled_from(plan.window.end)):
                 yield sift(rows, outcome, news)
         else:
             outcome.remembered["snapshot"] = snapshot_state(plan.ceiling, rest)
@@ -222,18 +215,18 @@ class ChangeCapture:
             rest = rest.rest(window, selection.newest_first)
         if rest:
             outcome.remembered["backfill"] = selection.state(rest)
-        yield from self._read_back(selection.ids, outcome, news)
+        yield from self._reads.back(selection.ids, outcome, news)
 
     def _windows(self, whole: Window, newest_first: bool = False) -> Iterator[tuple[Window, list[Row]]]:
         """Windows of a chunk of `whole`, each with all its rows."""
         for read in self._snapshots.chunk(whole, self._settings.chunk_rows, newest_first):
-            for rows in self._read([list(chain.from_iterable(read.pages))]):
+            for rows in self._reads.pages([list(chain.from_iterable(read.pages))]):
                 yield read.window, rows
 
     def _torn(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """Torn rows read again: most are whole a moment later. The rest are remembered for a day."""
         still: list[str] = []
-        for rows in self._read(self.reader.by_ids(outcome.torn)):
+        for rows in self._reads.pages(self.reader.by_ids(outcome.torn)):
             still.extend(
                 row["id"] for row in rows if is_torn(row) and parse(row["updated"]) > plan.now - TORN_REMEMBERED
             )
@@ -249,74 +242,10 @@ class ChangeCapture:
     def _changes(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.since is not None
         for rows in chain(
-            self._read(self.reader.ended(Window(plan.since, plan.ceiling), or_later=not plan.rest)),
-            self._read(self.reader.open(self._open_window(plan.now))),
+            self._reads.pages(self.reader.ended(Window(plan.since, plan.ceiling), or_later=not plan.rest)),
+            self._reads.pages(self.reader.open(self._open_window(plan.now))),
         ):
             yield sift(news.unseen(rows), outcome, news)
-
-    def _changes_by_event(self, plan: Plan, state: State, outcome: Outcome, news: News) -> Iterator[list[Row]]:
-        try:
-            events, ledger = self._events.read(plan, state)
-        except (NotFound, AccessRefused) as error:
-            self._tally.gap(
-                f"{self.reader.kind.name}: the server gives no events, so changes from one terminal state to "
-                f"another are only found by verify ({error})"
-            )
-            return
-        outcome.events = [event for event in events if event.kind == self.reader.kind.resource_prefix]
-        of_flow_runs = [event for event in events if event.kind == FLOW_RUN.resource_prefix]
-        outcome.cancelled = {event.run_id for event in of_flow_runs if event.type in CANCELLED}
-        latest: dict[str, datetime] = {}
-        for event in outcome.events:
-            latest[event.run_id] = max(event.occurred, latest.get(event.run_id, event.occurred))
-        behind = [run_id for run_id, occurred in latest.items() if news.is_behind(run_id, occurred)]
-        answered: set[str] = set()
-        for rows in self._read(self.reader.by_ids(behind)):
-            answered.update(row["id"] for row in rows)
-            yield sift(news.newer(rows), outcome, news, asked_for=True)
-        # a run that is still behind its event was not recorded yet: its events are read again by the next sync
-        late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
-        outside, deleted = self._out_of_reach(late - answered, latest)
-        unresolved = late - outside - deleted
-        if self.known:
-            loaded = self.known.present(self.reader.kind.name, deleted)
-            outcome.gone |= loaded - self.known.tombstoned(self.reader.kind.name, loaded)
-        if self.lost:
-            # what was not recorded within the lookback will not be
-            self.lost.look_up({run_id for run_id in unresolved if latest[run_id] < self.next_since(plan.ceiling)})
-        self._tell_unheard(plan, outcome, ledger)
-        again = [event.occurred for event in outcome.events if event.run_id in unresolved]
-        outcome.events = [event for event in outcome.events if event.run_id not in late]
-        if self.reader.kind is TASK_RUN:
-            # the server gives a subflow's new state to the task run that stands for it, and no event tells of that
-            standing = news.not_seen({event.task_run_id for event in of_flow_runs if event.task_run_id})
-            yield from self._read_anew(standing, outcome, news)
-        outcome.remembered["events"] = ledger.without(again).since(self.next_since(plan.ceiling)).state()
-
-    def _tell_unheard(self, plan: Plan, outcome: Outcome, ledger: EventLedger) -> None:
-        """A gap where flow runs changed and the server has no event at all: it answers so too when it keeps none."""
-        if self.reader.kind is not FLOW_RUN or ledger.total:
-            return
-        # by then an event is there; what changed in a lookback is read by every sync of that time
-        heard = Window(ledger.window.start, plan.ceiling - max(SETTLE, self._settings.lookback / 2))
-        unheard = [run for run in outcome.runs if _is_told(run) and heard.start <= _entered(run) < heard.end]
-        if unheard:
-            self._tally.gap(
-                f"{self.reader.kind.name}: {len(unheard)} changed between {text(heard.start)} and {text(heard.end)}, "
-                "and the server has no event of that time, so changes from one terminal state to another are only "
-                "found by verify; is its event persister off (PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED)?"
-            )
-
-    def _out_of_reach(self, run_ids: set[str], latest: Mapping[str, datetime]) -> tuple[set[str], set[str]]:
-        """Those of `run_ids` that no later sync will bring: outside the user's filters, and deleted."""
-        if not run_ids:
-            return set(), set()
-        rows = chain.from_iterable(self._read(self._whole.by_ids(run_ids))) if self.reader.filtered else ()
-        entered = {row["id"]: version(row)[1] for row in rows}
-        outside = {run_id for run_id, time in entered.items() if time is not None and time >= latest[run_id]}
-        # a flow run is written before its event; a task run may be written long after
-        deleted = run_ids - entered.keys() - self.reader.unreadable if self.reader.kind is FLOW_RUN else set()
-        return outside, deleted
 
     def _missed(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """Runs that the reads would have brought, were they as the warehouse has them, and that none brought."""
@@ -324,24 +253,7 @@ class ChangeCapture:
         if self.known:
             ended = Window(plan.since, plan.ceiling if plan.rest else FAR_FUTURE)
             due = self.known.due(self.reader.kind.name, ended, self._open_window(plan.now))
-            yield from self._read_back(news.not_seen(due), outcome, news)
-
-    def _read_back(self, ids: Iterable[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
-        """The runs with these ids, in the user's filters or not; those that the server does not have are noted."""
-        gone = set(ids)
-        for rows in self._read(self._whole.by_ids(gone)):
-            gone = gone - {row["id"] for row in rows}
-            yield sift(news.newer(rows), outcome, news, asked_for=True)
-        outcome.gone |= gone - self.reader.unreadable
-
-    def _read_anew(self, ids: set[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
-        """The runs with these ids: those that the warehouse has as `_read_back` does, others if the user wants them."""
-        table = self.reader.kind.name
-        had = self.known.present(table, ids) if self.known else set()
-        live = had - self.known.tombstoned(table, had) if self.known else had
-        yield from self._read_back(live, outcome, news)
-        for rows in self._read(self.reader.by_ids(ids - live)):
-            yield sift(news.newer(rows), outcome, news, asked_for=True)
+            yield from self._reads.back(news.not_seen(due), outcome, news)
 
     def _are_new(self, plan: Plan) -> bool:
         """Whether the warehouse has none of the runs that a first load is about to read."""
@@ -371,28 +283,6 @@ class ChangeCapture:
 
     def _open_window(self, ceiling: datetime) -> Window:
         return Window(ceiling - timedelta(days=self._settings.in_flight_days), ceiling + self._settings.horizon)
-
-    def _read(self, pages: Iterable[list[Row]]) -> Iterator[list[Row]]:
-        for rows in pages:
-            self._tally.read(self.reader.kind.name, len(rows))
-            for unknown in {row.get("state_type") for row in rows} - KNOWN_STATE_TYPES:
-                self._tally.gap(
-                    f"{self.reader.kind.name}: the state type {unknown} is new to this version; runs in it are loaded "
-                    "as they are, and may be taken for ended or in flight wrongly"
-                )
-            yield rows
-        for gap in self.reader.gaps:
-            self._tally.gap(gap)
-
-
-def _is_told(run: RunRef) -> bool:
-    """Whether the server makes an event of a flow run's state, which it does not of those that a schedule makes."""
-    return run.state is not None and run.state_type != "SCHEDULED"
-
-
-def _entered(run: RunRef) -> datetime:
-    assert run.state is not None
-    return parse(run.state["timestamp"])
 
 
 def _nulls_filled(row: Row, links: Mapping[str, str], columns: Collection[str]) -> Row:
