@@ -102,24 +102,40 @@ def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
         api.call("DELETE", f"/task_runs/{run_id}")
 
 
-@pytest.mark.parametrize("loaded", [False, True])
-def test_deleted_with_their_flow_run(copy: Copy, api: PrefectApi, server: LocalServer, loaded: bool) -> None:
+def test_deleted_with_their_flow_run_before_anything_was_loaded(
+    copy: Copy, api: PrefectApi, server: LocalServer
+) -> None:
     """Their events remain, and do not say that the server ever lacked them."""
-    # whether or not the warehouse has the flow run
-    copy.settings["lookback_minutes"] = 10 if loaded else 0.1 / 60
+    events = run_flow(server, api)
+    delete_flow_run(api, events)
+    copy.settings["lookback_minutes"] = 0.1 / 60
+    api.outlive_its_second()
+    report = copy.sync()
+    assert report.whole
+    assert report.rows["tombstones"] == 0
+    assert "task_run_states" not in report.rows
+
+
+def test_deleted_with_a_flow_run_that_was_loaded(copy: Copy, api: PrefectApi, server: LocalServer) -> None:
+    copy.settings["lookback_minutes"] = 10
     copy.sync()
     events = run_flow(server, api)
-    if loaded:
-        copy.sync()
-        copy.settings["lookback_minutes"] = 0.1 / 60
-    related = [each["prefect.resource.id"] for each in events[0]["related"]]
-    [flow_run] = [name for name in related if name.startswith("prefect.flow-run.")]
-    api.call("DELETE", f"/flow_runs/{flow_run.removeprefix('prefect.flow-run.')}")
+    copy.sync()
+    flow_run = delete_flow_run(api, events)
+    copy.settings["lookback_minutes"] = 0.1 / 60
     api.outlive_its_second()
     copy.sync(full=True)
+    assert copy.values("SELECT id FROM prefect.flow_runs") == [flow_run]
     assert "events_only" not in copy.values("SELECT reason FROM prefect.tombstones")
-    if loaded:
-        assert copy.values("SELECT id FROM prefect.flow_runs") == [flow_run.removeprefix("prefect.flow-run.")]
+
+
+def delete_flow_run(api: PrefectApi, events: list[Row]) -> str:
+    """Delete the flow run of the task runs that events tell of; its id."""
+    related = [each["prefect.resource.id"] for each in events[0]["related"]]
+    [flow_run] = [name for name in related if name.startswith("prefect.flow-run.")]
+    run_id = str(flow_run.removeprefix("prefect.flow-run."))
+    api.call("DELETE", f"/flow_runs/{run_id}")
+    return run_id
 
 
 def test_of_a_filtered_copy_nothing_is_guessed(

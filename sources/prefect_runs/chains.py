@@ -67,6 +67,7 @@ def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent |
     initial = payload.get("initial_state") or {}
     from_type = (payload.get("intended") or {}).get("from") or initial.get("type")
     run_count = resource.get("prefect.run-count")
+    of_task_run = "task_run" in payload
     return StateEvent(
         once(kind),
         once(event["id"]),
@@ -78,10 +79,10 @@ def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent |
         "intended" in payload and from_type is None and event.get("follows") is None,
         once(resource["prefect.state-type"]),
         once(resource.get("prefect.state-name")),
-        _state(event, payload, once) if "task_run" in payload else None,
+        _state(event, payload, once) if of_task_run else None,
         int(run_count) if run_count and run_count.isdecimal() else None,
-        once(_related(event, "flow-run")),
-        once(_related(event, "task-run")),
+        once(_related(event, "flow-run")) if of_task_run else None,
+        None if of_task_run else once(_related(event, "task-run")),
     )
 
 

@@ -36,7 +36,7 @@ class ChangesByEvent:
         self, reads: CountedReads, events: RecentEvents, lookback: timedelta, lost: LostTaskRuns | None
     ) -> None:
         self._reads = reads
-        self._reader, self._known, self._tally = reads.reader, reads.known, reads.tally
+        self._reader, self._tally = reads.reader, reads.tally
         self._events = events
         self._lookback = lookback
         self._lost = lost
@@ -66,9 +66,7 @@ class ChangesByEvent:
         late = {run_id for run_id in behind if news.is_behind(run_id, latest[run_id])}
         outside, deleted = self._out_of_reach(late - answered, latest)
         unresolved = late - outside - deleted
-        if self._known:
-            loaded = self._known.present(self._reader.kind.name, deleted)
-            outcome.gone |= loaded - self._known.tombstoned(self._reader.kind.name, loaded)
+        outcome.gone |= self._reads.live(deleted)
         if self._lost:
             # what was not recorded within the lookback will not be
             self._lost.look_up({run_id for run_id in unresolved if latest[run_id] < plan.ceiling - self._lookback})
@@ -87,7 +85,8 @@ class ChangesByEvent:
             return
         # by then an event is there; what changed in a lookback is read by every sync of that time
         heard = Window(ledger.window.start, plan.ceiling - max(SETTLE, self._lookback / 2))
-        unheard = [run for run in outcome.runs if _is_told(run) and heard.start <= _entered(run) < heard.end]
+        told = (time for run in outcome.runs if (time := _announced(run)))
+        unheard = [time for time in told if heard.start <= time < heard.end]
         if unheard:
             self._tally.gap(
                 f"{self._reader.kind.name}: {len(unheard)} changed between {text(heard.start)} and {text(heard.end)}, "
@@ -107,11 +106,6 @@ class ChangesByEvent:
         return outside, deleted
 
 
-def _is_told(run: RunRef) -> bool:
-    """Whether the server makes an event of a flow run's state, which it does not of those that a schedule makes."""
-    return run.state is not None and run.state_type != "SCHEDULED"
-
-
-def _entered(run: RunRef) -> datetime:
-    assert run.state is not None
-    return parse(run.state["timestamp"])
+def _announced(run: RunRef) -> datetime | None:
+    """When a flow run entered its state, if the server makes an event of that: not of what a schedule makes."""
+    return parse(run.state["timestamp"]) if run.state and run.state_type != "SCHEDULED" else None

@@ -36,6 +36,13 @@ class CountedReads:
         for gap in self.reader.gaps:
             self.tally.gap(gap)
 
+    def live(self, ids: set[str]) -> set[str]:
+        """Those of `ids` that the warehouse has, as far as it can be asked, and without a tombstone."""
+        if not self.known or not ids:
+            return set()
+        had = self.known.present(self.reader.kind.name, ids)
+        return had - self.known.tombstoned(self.reader.kind.name, had)
+
     def back(self, ids: Iterable[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """The runs with these ids, in the user's filters or not; those that the server does not have are noted."""
         gone = set(ids)
@@ -46,9 +53,7 @@ class CountedReads:
 
     def anew(self, ids: set[str], outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """The runs with these ids: those that the warehouse has as `back` does, others if the user wants them."""
-        table = self.reader.kind.name
-        had = self.known.present(table, ids) if self.known else set()
-        live = had - self.known.tombstoned(table, had) if self.known else had
+        live = self.live(ids)
         yield from self.back(live, outcome, news)
         for rows in self.pages(self.reader.by_ids(ids - live)):
             yield sift(news.newer(rows), outcome, news, asked_for=True)

@@ -53,9 +53,7 @@ class LostTaskRuns:
             return {}
         unknown = set(run_ids) - self.found.keys()
         unknown -= self._known.present(self._reader.kind.name, unknown)
-        for rows in self._reader.unfiltered.by_ids(unknown):
-            unknown -= {row["id"] for row in rows}
-        unknown -= self._reader.unreadable
+        unknown = self._reader.unfiltered.missing(unknown)
         # how long the server keeps events is not asked where nothing is unknown
         found = dict(self._histories(unknown)) if unknown else {}
         self.found.update(found)
@@ -68,18 +66,12 @@ class LostTaskRuns:
         start = self._reader.start
         histories = {run_id: _states(run_id, events) for run_id, events in of_run.items()}
         flow_runs = {event.run_id: event.flow_run_id for events in of_run.values() for event in events}
-        deleted = self._deleted({id_ for id_ in flow_runs.values() if id_})
+        # their task runs were deleted with them, and need not have been lost
+        deleted = self._flow_runs.missing(id_ for id_ in flow_runs.values() if id_)
         for run_id, states in histories.items():
             wanted = states and (start is None or parse(states[0]["timestamp"]) >= start)
             if wanted and flow_runs[run_id] not in deleted:
                 yield run_id, states
-
-    def _deleted(self, flow_run_ids: set[str]) -> set[str]:
-        """Those that the server does not have: their task runs were deleted with them, and need not have been lost."""
-        nowhere = set(flow_run_ids)
-        for rows in self._flow_runs.by_ids(flow_run_ids):
-            nowhere -= {row["id"] for row in rows}
-        return nowhere - self._flow_runs.unreadable
 
 
 def _states(run_id: str, events: list[StateEvent]) -> list[Row]:

@@ -198,6 +198,13 @@ class RunReader:
         calls = (self._id_call(batch) for batch in batches(sorted(set(ids)), self.client.page_size))
         return read_ahead(calls, self.client.connections)
 
+    def missing(self, ids: Iterable[str]) -> set[str]:
+        """Those of `ids` that the server does not have, or that the filters leave out."""
+        missing = set(ids)
+        for rows in self.by_ids(missing):
+            missing = missing - {row["id"] for row in rows}
+        return missing - self.unreadable
+
     def _id_call(self, ids: list[str]) -> Callable[[], list[Row]]:
         def read() -> list[Row]:
             rows: list[Row] = []

@@ -162,15 +162,13 @@ class StateHistory:
         chains = Chains(of_runs, places, last)
         told: list[tuple[RunRef, Chain]] = []
         for run in runs:
-            chain = self._chain(chains, run)
+            if run.state_id is None:
+                continue
+            chain = chains.find(run.id, run.state_id, run.state, run.born_with, run.begun_again)
             if chain and asked[run.id] <= chain.ids:
                 told.append((run, chain))
         doubtful = self._doubtful(told, part)
         return [(run.id, chain.states) for run, chain in told if run.flow_run_id not in doubtful]
-
-    @staticmethod
-    def _chain(chains: Chains, run: RunRef) -> Chain | None:
-        return chains.find(run.id, run.state_id, run.state, run.born_with, run.begun_again) if run.state_id else None
 
     def _doubtful(self, told: list[tuple[RunRef, Chain]], part: Outcome) -> set[str]:
         """The flow runs to whose task runs the server may have given a state that is in no event."""
