@@ -24,11 +24,15 @@ def server() -> Iterator[LocalServer]:
         yield running
 
 
+def impatient(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_runs.changes_by_event, "SETTLE", seconds(0.5))
+    copy.settings["lookback_minutes"] = LOOKBACK / timedelta(minutes=1)
+
+
 def test_changes_of_which_no_event_tells_are_a_gap(
     copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefect_runs.changes_by_event, "SETTLE", seconds(0.5))
-    copy.settings["lookback_minutes"] = LOOKBACK / timedelta(minutes=1)
+    impatient(copy, monkeypatch)
     copy.sync()
     # of what a schedule makes there is no event anywhere
     api.flow_run(scheduled(now() + seconds(3600)))
@@ -42,3 +46,15 @@ def test_changes_of_which_no_event_tells_are_a_gap(
     time.sleep(LOOKBACK.total_seconds())
     copy.sync()
     assert copy.sync().whole
+
+
+def test_changes_older_than_what_the_server_keeps_of_events_are_another_gap(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(copy, monkeypatch)
+    copy.settings["events_kept_days"] = seconds(1) / timedelta(days=1)
+    copy.sync()
+    api.flow_run("COMPLETED")
+    time.sleep(LOOKBACK.total_seconds() / 2 + 1.5)
+    gaps = copy.sync_and_compare().gaps
+    assert [("keeps events" in gap, "PERSISTER" in gap) for gap in gaps] == [(True, False)] * 2

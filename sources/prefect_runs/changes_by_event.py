@@ -84,7 +84,8 @@ class ChangesByEvent:
         if self._reader.kind is not FLOW_RUN or ledger.total:
             return
         # by then an event is there; what changed in a lookback is read by every sync of that time
-        heard = Window(ledger.window.start, plan.ceiling - max(SETTLE, self._lookback / 2))
+        arrived = plan.ceiling - max(SETTLE, self._lookback / 2)
+        heard = Window(max(ledger.window.start, self._events.kept_since(plan)), arrived)
         told = (time for run in outcome.runs if (time := _announced(run)))
         unheard = [time for time in told if heard.start <= time < heard.end]
         if unheard:

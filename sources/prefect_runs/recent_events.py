@@ -58,8 +58,7 @@ class RecentEvents:
         saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
         whole = recent(plan.since, plan.now, self._lookback)
         begin, end = whole.start, plan.ceiling if plan.rest else whole.end
-        if plan.now - plan.since > self._surely_kept:
-            self._tell_lost(plan)
+        self._tell_lost(plan)
         if saved and saved.covers(begin) and plan.ceiling - begin < LONGEST_QUERY:
             # what was read ahead of the clock is counted here, and may lie behind the end of a part
             if not plan.rest and self._feed.total(Window(begin, end)) == saved.count(begin):
@@ -70,14 +69,21 @@ class RecentEvents:
                 return events, saved.extended(newer, begin)
         return self._events_in(Window(begin, end), plan.ceiling)
 
+    def kept_since(self, plan: Plan) -> datetime:
+        """From when on the server still has the events that `read` asks for."""
+        assert plan.since is not None
+        if plan.now - plan.since <= self._surely_kept:
+            return plan.since
+        return max(plan.since, plan.now - self._retention().events)
+
     def _tell_lost(self, plan: Plan) -> None:
         assert plan.since is not None
-        kept = self._retention().events
-        lost = Window(plan.since, min(plan.now - kept, plan.ceiling))
+        lost = Window(plan.since, min(self.kept_since(plan), plan.ceiling))
         if not lost.empty:
             self._tally.gap(
                 f"{self._kind.name}: changes from one terminal state to another between {text(lost.start)} and "
-                f"{text(lost.end)}, for the server keeps events {kept.days} days; verify --sweep finds them"
+                f"{text(lost.end)}, for the server keeps events {self._retention().events.days} days; "
+                "verify --sweep finds them"
             )
 
     def _events_in(self, window: Window, ceiling: datetime) -> tuple[list[StateEvent], EventLedger]:
