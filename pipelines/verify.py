@@ -17,7 +17,7 @@ from prefect_runs.comparison import Comparison
 from prefect_runs.drift import Drift, Verification, What, one_each
 from prefect_runs.history_comparison import HistoryComparison
 from prefect_runs.privacy import Privacy
-from prefect_runs.progress import first_load_unfinished
+from prefect_runs.progress import STATE_KEY, first_load_unfinished
 from prefect_runs.read_ahead import batches
 from prefect_runs.resources import resource
 from prefect_runs.server import Server
@@ -30,9 +30,11 @@ from .destination.failures import explained
 from .destination.holdings import WarehouseHoldings
 from .options import SyncOptions
 from .reload import reload
-from .target import Target, states_of
+from .target import Target, source_state, states_of
 
 INCOMPLETE: What = "incomplete history"
+# whose interval is all that was compared
+OF_HISTORIES: tuple[What, ...] = ("without history", INCOMPLETE)
 # drifts that one row of `verifications` names; the rest are in its numbers
 DRIFTS_RECORDED = 1_000
 # runs that one load of a repair reads again
@@ -126,7 +128,6 @@ class Verifier:
     def __init__(self, options: SyncOptions, how: VerifyOptions) -> None:
         self.target = Target(options)
         self.how = how
-        self.holdings = WarehouseHoldings(self.target.warehouse)
         self._histories: dict[str, HistoryComparison] = {}
 
     def run(self) -> VerifyReport:
@@ -142,9 +143,11 @@ class Verifier:
         if self.how.histories and not any(states_of(table) in self.target.watermarks() for table in tables):
             raise ConfigurationError("no state history was loaded, so there is none to compare (--histories)")
         server = self._server()
-        verifies = {table: server.verify(table, self.holdings, watermarks[table]) for table in tables}
+        self._check_scope(server, state, tables)
+        holdings = WarehouseHoldings(self.target.warehouse, set(self.target.watermarks()))
+        verifies = {table: server.verify(table, holdings, watermarks[table]) for table in tables}
         self._histories = {
-            table: server.history_comparison(table, self.holdings, watermarks[table])
+            table: server.history_comparison(table, holdings, watermarks[table])
             for table in tables
             if self.how.histories and states_of(table) in self.target.watermarks()
         }
@@ -170,6 +173,15 @@ class Verifier:
             self.target.warehouse,
         )
 
+    def _check_scope(self, server: Server, state: dict[str, Any], tables: list[str]) -> None:
+        """Refuse to compare with other runs than were asked for: all that the filters left out would be missing."""
+        resources = source_state(state).get("resources", {})
+        if {resources[table].get(STATE_KEY, {}).get("scope") for table in tables} - {None, server.scope}:
+            raise ConfigurationError(
+                "the last sync read other runs: it had other filters, or another --start-date. Give verify the same "
+                "ones, or sync once with these, which begins the first load again; then verify"
+            )
+
     def _first(self, server: Server, verifies: dict[str, Verify]) -> Pass:
         found = []
         for table, verify in verifies.items():
@@ -191,7 +203,8 @@ class Verifier:
             now = verify.compare_counts(earlier.window)
             if self.how.sweep:
                 # what waits beyond the horizon is not loaded, and was compared again already
-                intervals = {drift.interval for drift in earlier.drifts if drift.interval.start < earlier.window.end}
+                of_runs = (drift for drift in earlier.drifts if drift.what not in OF_HISTORIES)
+                intervals = {drift.interval for drift in of_runs if drift.interval.start < earlier.window.end}
                 comparison = self._comparison(earlier.table)
                 swept = [drift for interval in intervals for drift in verify.swept(interval, comparison)]
                 now.drifts = one_each([*now.drifts, *swept])
@@ -252,7 +265,7 @@ def _record(found: Verification, pass_: Pass, workspace: str) -> dict[str, Any]:
         "after_repair": pass_.after_repair,
         "server_runs": found.server_runs,
         "warehouse_runs": found.warehouse_runs,
-        "changed": sum(counts[what] for what in ("changed", "double", "without history", INCOMPLETE)),
+        "changed": sum(counts[what] for what in ("changed", "double", *OF_HISTORIES)),
         **{name: counts[name] for name in ("missing", "deleted", "aged_out", "since_last_sync")},
         "requests": pass_.requests,
         "gaps": json.dumps(found.gaps),

@@ -171,6 +171,9 @@ RUNS = [
     ),
 ]
 
+# run id → when it was noticed that the server no longer has the run
+GONE = {"missed": "12:00:00"}
+
 
 # columns with ids, which no two workspaces share
 IDS = ("id", "flow_id", "deployment_id", "flow_run_id", "task_run_id", "parent_task_run_id", "state_id")
@@ -200,8 +203,12 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
         ),
     ):
         yield resource([of_workspace(prefix, shaped_with_children(TABLES[name], workspace, OPEN)(row))], TABLES[name])
-    gone = {"resource": "flow_runs", "id": "missed", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
-    yield resource([of_workspace(prefix, Shape(TABLES["tombstones"], workspace, OPEN)(gone))], TABLES["tombstones"])
+    shape = Shape(TABLES["tombstones"], workspace, OPEN)
+    gone = [
+        {"resource": "flow_runs", "id": id_, "noticed_at": at(clock).isoformat(), "reason": "deleted"}
+        for id_, clock in GONE.items()
+    ]
+    yield resource([of_workspace(prefix, shape(row)) for row in gone], TABLES["tombstones"])
     rest = "flow_runs: the first load came to 10:00; sync again to go on"
     synced = [
         {"whole": False, "gaps": [rest], "unfinished": True},

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import sqlglot
 from command import run_command
 from conftest import Copy
-from handmade import at
+from handmade import DEPLOYED, Run, at
 from prefect_api import PrefectApi, now, scheduled, seconds
 from sqlglot import exp
 from warehouses import Answers, answers, postgresql
@@ -260,6 +261,37 @@ def test_data_quality(rows: Answers) -> None:
         "task runs known from events alone": 0,
         "flow runs in flight for over a day": 0,
     }
+
+
+def test_runs_that_the_server_deleted_or_that_are_not_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = ("10:00:00", "SCHEDULED", "Scheduled")
+    tomorrow = {"expected_start_time": (now() + timedelta(days=1)).isoformat()}
+    histories: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
+        # its process was killed, so that it ran until somebody deleted it
+        "killed": ("10:00:00", [("10:00:05", *handmade.RUNNING)]),
+        "cancelled": ("11:00:00", [waits, ("10:30:00", "CANCELLED", "Cancelled")]),
+        "missed": ("11:30:00", [waits]),
+        # in the place of one that was deleted before it was due
+        "ran": ("14:00:00", [("14:00:05", *handmade.RUNNING), ("14:01:00", *handmade.COMPLETED)]),
+        "replaced": ("14:00:00", [waits]),
+        "next": ("15:00:00", [waits]),
+    }
+    runs = [
+        Run(id_, due, states, fields={**DEPLOYED, **(tomorrow if id_ == "next" else {})})
+        for id_, (due, states) in histories.items()
+    ]
+    monkeypatch.setattr(handmade, "RUNS", runs)
+    monkeypatch.setattr(handmade, "GONE", dict.fromkeys(("killed", "cancelled", "missed", "replaced"), "12:00:00"))
+    options = handmade.load(tmp_path, "duckdb")
+    create_views(options)
+    with answers(options, None) as rows:
+        due = rows("SELECT id FROM prefect.flow_run_facts WHERE was_due ORDER BY expected_start_time")
+        assert [row["id"] for row in due] == ["killed", "cancelled", "missed", "ran"]
+        [day] = rows("SELECT * FROM prefect.daily_figures WHERE grouped_by = 'deployment'")
+        assert (day["runs"], day["ended"], day["cancelled"], day["peak_running"]) == (4, 2, 1, 1)
+        assert [row["runs"] for row in rows("SELECT * FROM prefect.queue_hours ORDER BY hour")] == [1, 2, 1]
+        [health] = rows("SELECT * FROM prefect.deployment_health")
+        assert health["missed_runs"] == 1
 
 
 def test_every_column_is_described(rows: Answers) -> None:

@@ -12,18 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dlt
 import handmade
 import pytest
 
 from prefect_runs import ConfigurationError
+from prefect_runs.resources import resource
+from prefect_runs.tables import TABLES
+from prefect_runs_pipelines.answers import Answers
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.demo import IMPATIENT, play
 from prefect_runs_pipelines.local.server import local_server
+from prefect_runs_pipelines.names import pipeline_name
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.report import write_report
 from prefect_runs_pipelines.report.charts import seconds_text
-from prefect_runs_pipelines.report.figures import health
+from prefect_runs_pipelines.report.figures import find, health
 from prefect_runs_pipelines.sync import sync
+from prefect_runs_pipelines.target import asked_only
 from prefect_runs_pipelines.verify import VerifyOptions, verify
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -179,6 +185,45 @@ class TestContent:
         shown = browser.show(tmp_path / "report.html", 390)
         assert shown.said == []
         assert "No flow run started in these days." in shown.page.inner_text("main")
+
+
+@pytest.mark.parametrize(
+    ("passes", "whole"),
+    [
+        ([("flow_runs", True, False), ("task_runs", False, False)], 0),
+        (
+            [
+                ("flow_runs", True, False),
+                ("task_runs", False, False),
+                ("flow_runs", True, True),
+                ("task_runs", True, True),
+            ],
+            1,
+        ),
+    ],
+    ids=["one table differs", "repaired"],
+)
+def test_last_comparison_is_that_of_all_tables(
+    tmp_path: Path, passes: list[tuple[str, bool, bool]], whole: int
+) -> None:
+    options = handmade.load(tmp_path, "duckdb")
+    before = [("flow_runs", whole == 0, False, handmade.at("10:00:00"))]
+    rows = [
+        {
+            "workspace": handmade.WORKSPACE,
+            "resource": table,
+            "whole": is_whole,
+            "after_repair": after,
+            "verified_at": time,
+        }
+        for table, is_whole, after, time in [*before, *((*table, handmade.at("11:00:00")) for table in passes)]
+    ]
+    pipeline = dlt.attach(pipeline_name(options, handmade.WORKSPACE), pipelines_dir=options.pipelines_dir)
+    pipeline.run(resource(rows, TABLES["verifications"]), destination=options.dlt_destination())
+    with asked_only(options) as target:
+        last = find(Answers(target), handmade.WORKSPACE, datetime.now(UTC), 14).last_verify
+    assert last is not None
+    assert (last["verified_at"], last["whole"]) == (handmade.at("11:00:00"), whole)
 
 
 class TestCommand:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +16,12 @@ from prefect_api import PrefectApi, as_state, now, scheduled
 
 import prefect_runs.verify
 import prefect_runs_pipelines.verify
+from prefect_runs import ConfigurationError
 from prefect_runs.client import Patience
 from prefect_runs.clock import as_utc
+from prefect_runs.drift import Drift
+from prefect_runs.verify import Verify
+from prefect_runs.windows import Window
 from prefect_runs_pipelines.command.screen import verify_screen
 from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
@@ -225,6 +230,47 @@ def test_open_run_deleted_after_the_last_sync_is_left_to_the_next(copy: Copy, ap
     assert found(copy.verify()) == {}
 
 
+def test_run_deleted_soon_after_it_ended_is_left_to_the_next(copy: Copy, api: PrefectApi, runs: list[str]) -> None:
+    api.call("DELETE", f"/flow_runs/{runs[0]}")
+    report = copy.verify()
+    assert found(report) == {runs[0]: "deleted"}
+    assert report.whole
+    copy.sync()
+    assert copy.values("SELECT id FROM prefect.tombstones WHERE resource = 'flow_runs'") == [runs[0]]
+    assert found(copy.verify()) == {}
+
+
+def test_new_runs_of_an_interval_that_began_before_the_last_sync_are_left_to_the_next(
+    copy: Copy, api: PrefectApi, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_runs.verify, "RUNS_PER_INTERVAL", 3)
+    # one interval for all that is compared
+    monkeypatch.setattr(prefect_runs.verify, "HISTORY_INTERVALS", 1)
+    copy.change("DELETE FROM prefect.flow_runs", "DELETE FROM prefect.flow_run_states")
+    new = [api.flow_run("RUNNING") for _ in range(4)]
+    drifts = [drift for drift in copy.verify().passes[0].drifts if drift.table == "flow_runs"]
+    assert [(drift.runs, drift.since_last_sync) for drift in drifts] == [(len(runs), False), (len(new), True)]
+
+
+def test_sweep_is_not_made_again_for_a_missing_history(
+    copy: Copy, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.change(f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{runs[0]}'")
+    swept = []
+    sweep = Verify.swept
+
+    def noted(self: Verify, interval: Window, *rest: Any) -> Iterator[Drift]:
+        swept.append(self.table)
+        return sweep(self, interval, *rest)
+
+    monkeypatch.setattr(Verify, "swept", noted)
+    report = copy.verify(sweep=True, repair=True)
+    assert found(report) == {runs[0]: "without history"}
+    assert report.whole
+    assert swept == ["flow_runs", "task_runs"]
+    copy.assert_true()
+
+
 def test_verification_of_a_part_proves_nothing_of_the_rest(copy: Copy, runs: list[str]) -> None:
     copy.change(f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
     assert not copy.verify().whole
@@ -309,6 +355,15 @@ def test_filtered_copy_is_compared_with_the_runs_that_it_asks_for(
     assert found(copy.verify()) == {tagged: "deleted"}
 
 
+def test_copy_of_other_runs_than_are_asked_for_is_not_compared(copy: Copy, runs: list[str]) -> None:
+    copy.options["start_date"] = (copy.since - timedelta(days=1)).isoformat()
+    with pytest.raises(ConfigurationError, match="--start-date"):
+        copy.verify()
+    copy.sync()
+    assert copy.verify().whole
+    assert set(runs) <= set(copy.values("SELECT id FROM prefect.flow_runs"))
+
+
 class TestCommand:
     def test_says_what_differs(self, copy: Copy, runs: list[str]) -> None:
         copy.change(f"DELETE FROM prefect.flow_runs WHERE id = '{runs[0]}'")
@@ -323,6 +378,14 @@ class TestCommand:
         assert report["whole"]
         assert report["whole_up_to"]
         assert report["passes"][0]["tables"][0]["drifts"][0]["run_id"] == runs[0]
+
+    @pytest.mark.usefixtures("runs")
+    def test_takes_the_start_date_of_the_syncs(self, copy: Copy) -> None:
+        ended = run_command(copy, "verify", "--start-date", "2026-01-31")
+        assert ended.returncode == 2
+        assert "the last sync read other runs" in ended.stderr
+        ended = run_command(copy, "verify", "--start-date", copy.since.isoformat())
+        assert ended.returncode == 0, ended.stderr
 
     def test_needs_a_first_load(self, copy: Copy) -> None:
         ended = run_command(copy, "verify")

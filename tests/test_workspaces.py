@@ -165,6 +165,20 @@ def test_two_servers_of_which_one_is_down_for_a_while(
     assert southern in dataset.values("SELECT id FROM prefect.flow_runs WHERE workspace = 'south'")
 
 
+def test_histories_that_only_another_workspace_loads_are_not_missed(
+    dataset: Dataset, server: LocalServer, api: PrefectApi, second: LocalServer, second_api: PrefectApi
+) -> None:
+    populate(api)
+    populate(second_api)
+    dataset.configure({"north": server.url, "south": second.url})
+    dataset.works("sync", "--workspace", "north")
+    dataset.works("sync", "--workspace", "south", "--resources", "flow_runs,task_runs")
+    dataset.works("verify")
+    dataset.works("models")
+    sql = "SELECT workspace FROM prefect.data_quality WHERE name LIKE '%without state history'"
+    assert set(dataset.values(sql)) == {"north"}
+
+
 SHARED = ("flow_runs", "task_runs", "flow_run_states", "task_run_states", *DIMENSIONS)
 
 

@@ -50,6 +50,7 @@ def _add_sync(commands: Commands) -> None:
 def _add_verify(commands: Commands) -> None:
     verify = _command(commands, "verify")
     _add_destination(verify)
+    verify.add_argument("--start-date", metavar="TIME", help="as the syncs have it: older runs are left out")
     verify.add_argument("--since", metavar="TIME", help="only runs expected to start from then on, such as 2026-01-31")
     verify.add_argument("--sweep", action="store_true", help="compare every column, not only counts: reads every run")
     verify.add_argument("--histories", action="store_true", help="compare state histories too: a request for each run")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..redacted import redacted
+
 EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_CONFIGURATION = 2
@@ -59,7 +61,7 @@ def outcome_of(workspace: str, work: Callable[[], Report], not_whole: int) -> Ou
     try:
         report = work()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other workspaces have their turn
-        return Outcome(workspace, failed(error, workspace), error=str(error))
+        return Outcome(workspace, failed(error, workspace), error=redacted(error))
     return Outcome(workspace, exit_code_of(report, not_whole), report)
 
 
@@ -79,7 +81,7 @@ def failed(error: Exception, workspace: str | None = None) -> int:
     from prefect_runs import ConfigurationError, PrefectRunsError, TemporaryError
 
     begin = f"prefect-runs: {workspace}:" if workspace else "prefect-runs:"
-    print(f"{begin} {error}", file=sys.stderr, flush=True)
+    print(f"{begin} {redacted(error)}", file=sys.stderr, flush=True)
     if isinstance(error, ConfigurationError):
         return EXIT_CONFIGURATION
     if isinstance(error, TemporaryError):

@@ -17,6 +17,7 @@ from dlt.common.exceptions import MissingDependencyException
 
 from prefect_runs import ConfigurationError, PrefectRunsError, WarehouseBusy
 
+from ..redacted import redacted
 from .in_place import not_writable
 
 T = TypeVar("T")
@@ -162,4 +163,4 @@ def _says(error: BaseException, words: tuple[str, ...]) -> bool:
 
 def _innermost(error: BaseException) -> str:
     *_, last = (text for cause in _causes(error) if (text := " ".join(str(cause).split())))
-    return last[:300]
+    return redacted(last)[:300]

@@ -19,10 +19,15 @@ HELD = Held._fields
 
 
 class WarehouseHoldings:
-    """Answers about one workspace's live runs."""
+    """Answers about one workspace's live runs.
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    Args:
+        loaded: the tables that syncs of the workspace load; another one's may be in the same dataset.
+    """
+
+    def __init__(self, warehouse: Warehouse, loaded: Collection[str]) -> None:
         self._warehouse = warehouse
+        self._loaded = loaded
 
     def oldest(self, table: str) -> datetime | None:
         """See `Holdings`."""
@@ -51,7 +56,7 @@ class WarehouseHoldings:
     def without_history(self, table: str, window: Window) -> set[str]:
         """See `Holdings`."""
         states = states_of(table)
-        if not self._warehouse.has(states):
+        if states not in self._loaded or not self._warehouse.has(states):
             return set()
         # a torn row's state may never be written
         missing = (

@@ -81,10 +81,8 @@ class _Questions:
         self._ask = answers.ask
         self._since = _time(since)
         self._own = f"workspace = {literal(workspace)}"
-        # scheduled runs that were deleted before they were due are no runs
         self._due = (
-            f"{self._own} AND expected_start_time >= {self._since} AND expected_start_time < {_time(now)} "
-            "AND (is_live OR gone_at >= expected_start_time)"
+            f"{self._own} AND expected_start_time >= {self._since} AND expected_start_time < {_time(now)} AND was_due"
         )
 
     def days(self) -> list[Answer]:
@@ -187,10 +185,17 @@ class _Questions:
         )
 
     def last_verify(self) -> Answer | None:
-        """The comparison that was made last."""
+        """The comparison that was made last: when, and 1 where all tables were whole, in the end."""
         return _first(
             self._ask(
-                f"SELECT verified_at, whole FROM verifications WHERE {self._own} ORDER BY verified_at DESC LIMIT 1"
+                f"""
+                SELECT verified_at, MIN(CASE WHEN whole THEN 1 ELSE 0 END) AS whole
+                FROM verifications
+                WHERE {self._own}
+                GROUP BY verified_at, after_repair
+                ORDER BY verified_at DESC, CASE WHEN after_repair THEN 0 ELSE 1 END
+                LIMIT 1
+                """
             )
         )
 

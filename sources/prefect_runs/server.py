@@ -76,7 +76,8 @@ class Server:
         self._filters = filters.without_start() if selections else filters
         self._settings = settings
         self.known = known
-        self._scope = scope(filters, self.workspace)
+        self.scope = scope(filters, self.workspace)
+        """Which runs are asked for; what a resource's state remembers as its `scope` is what its last sync read."""
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
         self._cancellations = Cancellations(known, partial(states_told, self.client, FLOW_RUN.resource_prefix))
@@ -110,7 +111,7 @@ class Server:
                 self._access.snapshots(self._reader(runs)),
                 self._recent_events(kind),
                 self._settings,
-                self._scope,
+                self.scope,
                 lambda: self.ceiling,
                 self._late,
                 lambda: self.retention,
@@ -162,12 +163,12 @@ class Server:
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
-        if state.get("scope") != self._scope:
+        if state.get("scope") != self.scope:
             state.clear()
         reader = self._reader(runs)
         window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
         yield from history_counts(reader, window)
-        state.update(scope=self._scope, until=text(self.ceiling))
+        state.update(scope=self.scope, until=text(self.ceiling))
 
     def watch_privacy(self, privacy: Privacy, state: State) -> None:
         """Warn of rows that were loaded under other rules; `state` remembers those of a resource's first load."""

@@ -158,8 +158,7 @@ class Verify:
         """The runs that differ where counts of intervals of `step` do."""
         interval, runs, held = differing
         if not held and runs > RUNS_PER_INTERVAL:
-            recent = interval.start >= self._watermark
-            yield Drift(self.table, interval, "missing", None, runs, since_last_sync=recent)
+            yield from self._missing(interval, runs)
             return
         finer = interval.step(HISTORY_INTERVALS)
         if not differing.as_one and finer < step:
@@ -168,6 +167,16 @@ class Verify:
         for part, pages in self._read(differing):
             copies = [run for run in self.holdings.runs(self.table, part) if self._is_asked_for(run.state_type)]
             yield from self.compare(part, chain.from_iterable(pages), copies)
+
+    def _missing(self, interval: Window, runs: int) -> Iterator[Drift]:
+        """The runs of an interval of which the warehouse has none, apart from those that the next sync loads."""
+        recent = Window(max(interval.start, self._watermark), interval.end)
+        new = runs if recent == interval else 0 if recent.empty else self.reader.count(recent)
+        if runs > new:
+            older = Window(interval.start, recent.start) if new else interval
+            yield Drift(self.table, older, "missing", None, runs - new)
+        if new:
+            yield Drift(self.table, recent, "missing", None, new, since_last_sync=True)
 
     def _read(self, differing: Differing) -> Iterator[tuple[Window, list[list[Row]]]]:
         """The server's runs, with the window that they are all the runs of.
@@ -276,11 +285,13 @@ class Verify:
     def _next_sync_has(self, server: Held | None, held: Held | None) -> bool:
         """Whether the difference arose after the last sync in a way that the next one notices."""
         if server is None:
-            # gone while it was open
-            return held is not None and self._is_open(held) and held.expected_start_time >= self._open_from
+            # gone while it was open, or soon after it ended
+            assert held is not None
+            is_read = self._is_open(held) and held.expected_start_time >= self._open_from
+            return is_read or self._ended_lately(held)
         if server.updated < self._watermark:
             return False
-        if self._is_open(server) or (server.end_time and server.end_time >= self._ended_from):
+        if self._is_open(server) or self._ended_lately(server):
             return True
         # of a run that ended before, an event tells another state, and nothing an edit; the server sends events of flow
         # runs itself, those of task runs come from their clients
@@ -288,6 +299,9 @@ class Verify:
 
     def _is_open(self, run: Held) -> bool:
         return run.state_type not in TERMINAL_STATE_TYPES
+
+    def _ended_lately(self, run: Held) -> bool:
+        return run.end_time is not None and run.end_time >= self._ended_from
 
     def _is_asked_for(self, state_type: str | None) -> bool:
         return self.reader.state_types is None or state_type in self.reader.state_types

@@ -46,6 +46,13 @@ SELECT
   SUM(CASE WHEN NOT run.state_id IS NULL AND reached.run_id IS NULL THEN 1 ELSE 0 END),
   'their history was not loaded: verify --repair reads it again'
 FROM {{ ref('stg_runs') }} AS run
+JOIN (
+  SELECT DISTINCT
+    workspace,
+    run_kind
+  FROM {{ ref('stg_run_states') }} AS stg_run_states
+) AS loaded
+  ON loaded.workspace = run.workspace AND loaded.run_kind = run.run_kind
 LEFT JOIN {{ ref('run_milestones') }} AS reached
   ON reached.run_kind = run.run_kind AND reached.run_id = run.id
 GROUP BY

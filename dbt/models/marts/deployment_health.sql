@@ -70,11 +70,13 @@ WITH ended AS (
 ), due AS (
   SELECT
     deployment_id,
-    start_time,
     EXTRACT(EPOCH FROM expected_start_time) - LAG(EXTRACT(EPOCH FROM expected_start_time)) OVER (PARTITION BY deployment_id ORDER BY expected_start_time) AS gap,
     CASE
-      WHEN start_time IS NULL AND (
-        state_type = 'SCHEDULED' OR NOT is_live
+      WHEN start_time IS NULL
+      AND (
+        state_type = 'SCHEDULED' OR (
+          NOT is_live AND NOT is_terminal
+        )
       )
       THEN 1
       ELSE 0
@@ -84,9 +86,7 @@ WITH ended AS (
     started_by = 'schedule'
     AND expected_start_time < CURRENT_TIMESTAMP
     AND expected_start_time >= CURRENT_TIMESTAMP - INTERVAL '28' DAYS
-    AND (
-      is_live OR gone_at >= expected_start_time
-    )
+    AND was_due
 ), scheduled AS (
   SELECT
     deployment_id,

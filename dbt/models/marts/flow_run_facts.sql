@@ -59,6 +59,7 @@ SELECT
   run.wall_seconds,
   NOT reached.first_pending_at IS NULL
   AND NOT run.state_type IN ('FAILED', 'CRASHED') AS is_prefect_success,
+  run.was_due,
   run.is_live,
   run.gone_at,
   run.gone_reason

@@ -6,15 +6,7 @@ SELECT
   DATE_TRUNC('HOUR', run.expected_start_time AT TIME ZONE 'UTC') AS hour,
   COUNT(*) AS runs,
   SUM(CASE WHEN NOT run.queue_seconds IS NULL THEN 1 ELSE 0 END) AS taken_up,
-  SUM(
-    CASE
-      WHEN run.state_type = 'SCHEDULED'
-      AND run.is_live
-      AND run.expected_start_time < CURRENT_TIMESTAMP
-      THEN 1
-      ELSE 0
-    END
-  ) AS waiting,
+  SUM(CASE WHEN run.state_type = 'SCHEDULED' AND run.is_live THEN 1 ELSE 0 END) AS waiting,
   SUM(CASE WHEN NOT reached.first_late_at IS NULL THEN 1 ELSE 0 END) AS marked_late,
   QUANTILE_CONT(run.queue_seconds, 0.5) AS queue_p50,
   QUANTILE_CONT(run.queue_seconds, 0.95) AS queue_p95
@@ -22,7 +14,7 @@ FROM {{ ref('flow_run_facts') }} AS run
 LEFT JOIN {{ ref('run_milestones') }} AS reached
   ON reached.run_kind = 'flow' AND reached.run_id = run.id
 WHERE
-  NOT run.work_queue_name IS NULL
+  run.was_due AND NOT run.work_queue_name IS NULL
 GROUP BY
   run.workspace,
   run.work_pool_name,

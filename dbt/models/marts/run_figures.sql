@@ -5,12 +5,16 @@ WITH periods AS (
     DATE_TRUNC('DAY', expected_start_time AT TIME ZONE 'UTC') AS period_start,
     run.*
   FROM {{ ref('flow_run_facts') }} AS run
+  WHERE
+    was_due
   UNION ALL
   SELECT
     'hour' AS period,
     DATE_TRUNC('HOUR', expected_start_time AT TIME ZONE 'UTC') AS period_start,
     run.*
   FROM {{ ref('flow_run_facts') }} AS run
+  WHERE
+    was_due
 ), figures AS (
   SELECT
     run.workspace,

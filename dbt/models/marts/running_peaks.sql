@@ -9,12 +9,14 @@ WITH edges AS (
     run_kind = 'flow'
   UNION ALL
   SELECT
-    run_id,
-    ended_at AS moment,
+    attempt.run_id,
+    COALESCE(attempt.ended_at, run.gone_at) AS moment,
     -1 AS step
-  FROM {{ ref('run_attempts') }} AS run_attempts
+  FROM {{ ref('run_attempts') }} AS attempt
+  JOIN {{ ref('stg_runs') }} AS run
+    ON run.run_kind = 'flow' AND run.id = attempt.run_id
   WHERE
-    run_kind = 'flow' AND NOT ended_at IS NULL
+    attempt.run_kind = 'flow' AND NOT COALESCE(attempt.ended_at, run.gone_at) IS NULL
 ), running AS (
   SELECT
     member.workspace,

@@ -109,6 +109,13 @@ SELECT
   END AS run_seconds,
   CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
   EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
+  NOT start_time IS NULL
+  OR (
+    expected_start_time < CURRENT_TIMESTAMP
+    AND (
+      is_live OR gone_at >= expected_start_time
+    )
+  ) AS was_due,
   is_live,
   gone_at,
   gone_reason

@@ -34,6 +34,8 @@ SELECT
     SUM(CASE WHEN run.state_id IS NOT NULL AND reached.run_id IS NULL THEN 1 ELSE 0 END),
     'their history was not loaded: verify --repair reads it again'
 FROM stg_runs AS run
+JOIN (SELECT DISTINCT workspace, run_kind FROM stg_run_states) AS loaded
+    ON loaded.workspace = run.workspace AND loaded.run_kind = run.run_kind
 LEFT JOIN run_milestones AS reached ON reached.run_kind = run.run_kind AND reached.run_id = run.id
 GROUP BY run.workspace, run.run_kind
 UNION ALL

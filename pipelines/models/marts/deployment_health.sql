@@ -71,18 +71,17 @@ recent AS (
 due AS (
     SELECT
         deployment_id,
-        start_time,
         EXTRACT(EPOCH FROM expected_start_time)
         - LAG(EXTRACT(EPOCH FROM expected_start_time)) OVER (PARTITION BY deployment_id ORDER BY expected_start_time) AS gap,
         CASE
-            WHEN start_time IS NULL AND (state_type = 'SCHEDULED' OR NOT is_live) THEN 1
+            WHEN start_time IS NULL AND (state_type = 'SCHEDULED' OR (NOT is_live AND NOT is_terminal)) THEN 1
             ELSE 0
         END AS missed
     FROM flow_run_facts
     WHERE started_by = 'schedule'
         AND expected_start_time < CURRENT_TIMESTAMP
         AND expected_start_time >= CURRENT_TIMESTAMP - INTERVAL '28 days'
-        AND (is_live OR gone_at >= expected_start_time)
+        AND was_due
 ),
 scheduled AS (
     SELECT

@@ -61,6 +61,7 @@ SELECT
     run.duration_seconds,
     run.wall_seconds,
     reached.first_pending_at IS NOT NULL AND run.state_type NOT IN ('FAILED', 'CRASHED') AS is_prefect_success,
+    run.was_due,
     run.is_live,
     run.gone_at,
     run.gone_reason

@@ -25,9 +25,11 @@
 WITH periods AS (
     SELECT 'day' AS period, DATE_TRUNC('day', expected_start_time AT TIME ZONE 'UTC') AS period_start, run.*
     FROM flow_run_facts AS run
+    WHERE was_due
     UNION ALL
     SELECT 'hour' AS period, DATE_TRUNC('hour', expected_start_time AT TIME ZONE 'UTC') AS period_start, run.*
     FROM flow_run_facts AS run
+    WHERE was_due
 ),
 figures AS (
     SELECT

@@ -9,9 +9,10 @@ WITH edges AS (
     FROM run_attempts
     WHERE run_kind = 'flow'
     UNION ALL
-    SELECT run_id, ended_at AS moment, -1 AS step
-    FROM run_attempts
-    WHERE run_kind = 'flow' AND ended_at IS NOT NULL
+    SELECT attempt.run_id, COALESCE(attempt.ended_at, run.gone_at) AS moment, -1 AS step
+    FROM run_attempts AS attempt
+    JOIN stg_runs AS run ON run.run_kind = 'flow' AND run.id = attempt.run_id
+    WHERE attempt.run_kind = 'flow' AND COALESCE(attempt.ended_at, run.gone_at) IS NOT NULL
 ),
 running AS (
     SELECT

@@ -4,6 +4,7 @@
 -- is_live: Whether the server still has the run.
 -- gone_at: When it was first seen that the server no longer has the run.
 -- gone_reason: Why: deleted, or aged_out by retention.
+-- was_due: Whether the run should have started by now, or did; not so of one that the server deleted before it was due.
 -- is_terminal: Whether the run has ended: COMPLETED, FAILED, CRASHED or CANCELLED.
 -- outcome: completed, failed, crashed, cancelled, timed out; null while it has not ended.
 -- attempts: Times that the run entered RUNNING, resumes included.
@@ -78,6 +79,8 @@ SELECT
     END AS run_seconds,
     CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
     EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
+    start_time IS NOT NULL
+    OR (expected_start_time < CURRENT_TIMESTAMP AND (is_live OR gone_at >= expected_start_time)) AS was_due,
     is_live,
     gone_at,
     gone_reason
