@@ -87,7 +87,7 @@ class Changes:
 
     def _post(self, path: str, body: Any) -> Any:
         for wait in (0.5, 1, 2, 4, 8, 16, None):
-            reply = self._session.post(f"{self._url}{path}", json=body, timeout=60)
+            reply = self._session.post(f"{self._url}{path}", json=body, timeout=PATIENCE_SECONDS)
             # SQLite has one writer, and says so
             if reply.status_code != 503 or wait is None:
                 break

@@ -40,6 +40,7 @@ BY_HAND = 0.05
 AD_HOC = 0.03
 MARKED_LATE = 0.03
 LONGEST_ATTEMPT_SECONDS = 3000.0
+WEEK = timedelta(days=7)
 RETRY_DELAY_SECONDS = 30
 # the server cancels the children of a cancelled flow run this much later, and announces it by no event
 CHILD_CANCEL_SECONDS = 12.0
@@ -202,9 +203,11 @@ class Planner:
         self._slots = Slots(rng, catalogue.deployments)
 
     def plans(self, count: int) -> list[Plan]:
-        """``count`` plans in order of their expected start: 1 % to come, 0.2 % running, the rest over."""
-        upcoming = count // 100
-        running = -(-count // 500)
+        """``count`` plans by expected start: 1 % of a week to come, 0.2 % of one running, the rest over."""
+        # however long the history is, no more runs are open
+        of_a_week = round(count * min(WEEK / (self._end - self._start), 1))
+        upcoming = of_a_week // 100
+        running = -(-of_a_week // 500)
         over = count - upcoming - running
         tie = TIE_RUNS if over >= TIE_RUNS else 0
         found = self._tied(tie) + [self._over() for _ in range(over - tie)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from prefect_runs.progress import first_load_unfinished
 from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 
 from .destination.failures import explained, patiently
+from .destination.memory import collect
 from .destination.publish import check_publish, publish
 from .options import SyncOptions
 from .target import LACKS_WATERMARK, SCHEMA, Target, source_state
@@ -104,14 +104,15 @@ class Sync:
             row = self.target.sync_row(load_id)
             rows.append(row)
             goes_on = unfinished(dict(self.target.pipeline.state), self.options.read)
-            # the last chunk of a first load is whole up to when its first chunk began
-            is_stale = reads_runs and row["window_start"] is None and row["finished_at"] - row["window_end"] > FRESH
+            # the last chunk of a first load is whole up to when its first chunk began; a kind of run with fewer chunks
+            # is by then read up to later
+            is_first_load = any(row["window_start"] is None for row in rows)
+            is_stale = reads_runs and is_first_load and row["finished_at"] - row["window_end"] > FRESH
             if not goes_on and (resumed or is_stale):
                 resumed, reads_runs, goes_on = False, False, True
             if not goes_on:
                 return rows, loaded
-            # what a load has read is held by objects that hold each other, and they would stay for several loads
-            gc.collect()
+            collect()
 
     def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back

@@ -157,7 +157,7 @@ def test_found_when_the_lookback_is_over(copy: Copy, api: PrefectApi, server: Lo
     events = run_flow(server, api)
     copy.sync()
     assert copy.values("SELECT id FROM prefect.tombstones") == []
-    copy.settings["lookback_minutes"] = 2 / 60
+    copy.settings["lookback_minutes"] = 10 / 60
     # a busy server shows its events late
     deadline = now() + seconds(120)
     while len(copy.values("SELECT id FROM prefect.tombstones")) < TASK_RUNS:

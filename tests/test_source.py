@@ -401,6 +401,19 @@ def test_what_changed_in_a_long_first_load_is_read_once(
     assert len(copy.values("SELECT _dlt_load_id FROM prefect.syncs")) == loads
 
 
+def test_what_changed_in_a_long_first_load_is_read_once_where_one_kind_of_run_needs_fewer_chunks(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_runs_pipelines.sync, "FRESH", timedelta(days=-1))
+    copy.settings["chunk_rows"] = 1
+    flow_run = api.flow_run("RUNNING")
+    for _ in range(3):
+        api.task_run("COMPLETED", flow_run_id=flow_run)
+    copy.sync()
+    unfinished = copy.values("SELECT unfinished FROM prefect.syncs ORDER BY finished_at")
+    assert unfinished[-3:] == [True, False, False]
+
+
 def pipeline_state(copy: Copy) -> dict[str, Any]:
     """As the destination has it."""
     with Target(copy.sync_options()) as target:

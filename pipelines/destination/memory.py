@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
+import threading
 from collections.abc import Iterator
 
 import dlt
+from dlt.common.configuration.container import Container
 
 # dlt holds 5,000 rows before it writes them to a file, and loads 20 files at the same time, which one DuckDB file
 # does not do any faster: 50 and 70 MB. Compressing files that are read back seconds later costs 3 of 46 seconds.
@@ -35,6 +38,19 @@ def keep_small() -> None:
     for setting, value in FRUGAL.items():
         if dlt.config.get(setting) is None:
             os.environ[_variable(setting)] = value
+
+
+def collect() -> None:
+    """Give back what the last load held.
+
+    What it has read is held by objects that hold each other, and would stay for several loads. What dlt looked up in
+    its configuration is held for each thread, and would stay when that has ended.
+    """
+    contexts = Container().thread_contexts
+    running = {thread.ident for thread in threading.enumerate()}
+    for ident in [ident for ident in contexts if ident not in running]:
+        del contexts[ident]
+    gc.collect()
 
 
 @contextlib.contextmanager

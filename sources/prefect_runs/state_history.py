@@ -105,7 +105,9 @@ class StateHistory:
                         incomplete[run_id] = noticed
                 yield from self._missing(histories)
         forget = self._capture.next_since(self._capture.ceiling)
-        state.pop("reached", None)
+        if part.first_load:
+            # a backfill leaves that of an unfinished first load
+            state.pop("reached", None)
         self._more_follows = self._lasts and part.first_load and "snapshot" in state
         if part.first_load and "snapshot" not in state:
             self._look_for_lost_since(self._reached or begin, forget)
@@ -184,6 +186,8 @@ class StateHistory:
     def _look_for_lost(self, events: Iterable[StateEvent], before: datetime) -> None:
         """Look up the runs that events of before a time name, and that no window up to that time brought."""
         if self._capture.lost:
+            # what was not recorded within the lookback will not be; younger events are read by the next sync
+            before = min(before, self._capture.next_since(self._capture.ceiling))
             self._capture.lost.look_up({event.run_id for event in events if event.occurred < before} - self._seen)
 
     def _look_for_lost_since(self, begin: datetime | None, before: datetime) -> None:
