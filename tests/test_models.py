@@ -266,6 +266,7 @@ def test_data_quality(rows: Answers) -> None:
 def test_runs_that_the_server_deleted_or_that_are_not_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = ("10:00:00", "SCHEDULED", "Scheduled")
     tomorrow = {"expected_start_time": (now() + timedelta(days=1)).isoformat()}
+    ahead = {"next": tomorrow, "cancelled ahead": {**tomorrow, "start_time": at("10:30:00").isoformat()}}
     histories: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         # its process was killed, so that it ran until somebody deleted it
         "killed": ("10:00:00", [("10:00:05", *handmade.RUNNING)]),
@@ -275,10 +276,11 @@ def test_runs_that_the_server_deleted_or_that_are_not_due(tmp_path: Path, monkey
         "ran": ("14:00:00", [("14:00:05", *handmade.RUNNING), ("14:01:00", *handmade.COMPLETED)]),
         "replaced": ("14:00:00", [waits]),
         "next": ("15:00:00", [waits]),
+        # which gives it a start and an end
+        "cancelled ahead": ("15:00:00", [waits, ("10:30:00", "CANCELLED", "Cancelled")]),
     }
     runs = [
-        Run(id_, due, states, fields={**DEPLOYED, **(tomorrow if id_ == "next" else {})})
-        for id_, (due, states) in histories.items()
+        Run(id_, due, states, fields={**DEPLOYED, **ahead.get(id_, {})}) for id_, (due, states) in histories.items()
     ]
     monkeypatch.setattr(handmade, "RUNS", runs)
     monkeypatch.setattr(handmade, "GONE", dict.fromkeys(("killed", "cancelled", "missed", "replaced"), "12:00:00"))

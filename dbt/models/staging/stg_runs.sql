@@ -109,7 +109,7 @@ SELECT
   END AS run_seconds,
   CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
   EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
-  NOT start_time IS NULL
+  COALESCE(run_count, 0) > 0
   OR (
     expected_start_time < CURRENT_TIMESTAMP
     AND (
