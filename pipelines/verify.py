@@ -191,6 +191,7 @@ class Verifier:
             )
             if table in self._histories:
                 compared.drifts = one_each([*compared.drifts, *self._histories[table].differing(window)])
+                compared.gaps += self._histories[table].gaps
             found.append(compared)
         return self._pass(server, found, 0, after_repair=False)
 

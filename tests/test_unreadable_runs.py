@@ -238,6 +238,32 @@ class TestRunsThatNoRouteCanWrite:
         assert failed(proxy) <= (1 + ATTEMPTS) + (UNREADABLE_RUNS + 1) * (ATTEMPTS + math.log2(UNREADABLE_RUNS + 2) + 1)
 
 
+class TestHistoriesThatTheServerCannotWrite:
+    def refuse(self, proxy: FaultProxy, *run_ids: str) -> None:
+        proxy.inject(
+            status(500), "/flow_run_states", times=None, when=lambda request: request.query["flow_run_id"] in run_ids
+        )
+
+    def test_are_named_as_gaps_until_it_can(self, copy: Copy, runs: Runs, proxy: FaultProxy) -> None:
+        run_ids = [runs.make("flow_runs", "RUNNING") for _ in range(3)]
+        self.refuse(proxy, run_ids[1])
+        [gap] = copy.sync().gaps
+        assert gap.startswith(f"flow_run_states: those of run {run_ids[1]} are not loaded")
+        assert set(copy.values("SELECT flow_run_id FROM prefect.flow_run_states")) == {run_ids[0], run_ids[2]}
+        report = copy.verify(histories=True)
+        assert not report.whole
+        assert [run_ids[1] in gap for gap in report.passes[0].gaps] == [True]
+        proxy.clear()
+        assert copy.sync_and_compare().whole
+
+    def test_too_many_of_them(self, copy: Copy, runs: Runs, proxy: FaultProxy) -> None:
+        self.refuse(proxy, *(runs.make("flow_runs", "RUNNING") for _ in range(UNREADABLE_RUNS + 1)))
+        with pytest.raises(ServerUnavailable):
+            copy.sync()
+        proxy.clear()
+        assert copy.sync_and_compare().whole
+
+
 class TestBrokenServer:
     @pytest.mark.parametrize("path", [None, "/flow_runs/filter"])
     def test_500_to_everything_is_not_asked_row_by_row(

@@ -9,9 +9,10 @@ from itertools import islice
 
 from .client import PrefectClient
 from .clock import parse
-from .exceptions import TemporaryError
+from .exceptions import ServerFailed, TemporaryError
 from .paging import Row
 from .read_ahead import read_ahead
+from .rescue import UNREADABLE_RUNS
 from .run_reader import RunKind
 
 # histories that wait to be taken, or to be asked for while those before are shaped: more than half a second's worth
@@ -24,11 +25,17 @@ RunHistory = tuple[str, list[Row]]
 
 
 class Histories:
-    """Fetches the histories of one kind of run: a request for each (`/…_run_states/`)."""
+    """Fetches the histories of one kind of run: a request for each (`/…_run_states/`).
+
+    Attributes:
+        gaps: the histories that the server could not write, in words. They come without a state.
+    """
 
     def __init__(self, client: PrefectClient, kind: RunKind) -> None:
         self._client = client
         self._kind = kind
+        self.gaps: list[str] = []
+        self._unreadable: set[str] = set()
         self._begun: dict[str, Future[RunHistory]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
@@ -70,6 +77,17 @@ class Histories:
 
     def _fetch(self, run_id: str) -> RunHistory:
         path = f"/{self._kind.one}_run_states/"
-        states = self._client.rows(self._client.get(path, {self._kind.run_column: run_id}), f"GET {path}")
+        try:
+            states = self._client.rows(self._client.get(path, {self._kind.run_column: run_id}), f"GET {path}")
+        except ServerFailed as error:
+            self._unreadable.add(run_id)
+            # more of them are a broken server
+            if len(self._unreadable) > UNREADABLE_RUNS:
+                raise
+            self.gaps.append(
+                f"{self._kind.one}_run_states: those of run {run_id} are not loaded, for the server cannot write them "
+                f"({error})"
+            )
+            return run_id, []
         ordered = sorted(states, key=lambda state: parse(state["timestamp"]))
         return run_id, [{**state, "sequence": number} for number, state in enumerate(ordered, 1)]

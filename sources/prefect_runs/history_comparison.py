@@ -34,12 +34,17 @@ class HistoryComparison:
         reader: reads the runs, with the user's filters.
         held: the warehouse.
         watermark: up to when the last sync read changes.
+
+    Attributes:
+        gaps: what could not be compared, in words.
     """
 
     def __init__(self, reader: RunReader, held: HeldHistories, watermark: datetime) -> None:
         self._reader = reader
         self._held = held
         self._watermark = watermark
+        self._endpoint = Histories(reader.client, reader.kind)
+        self.gaps = self._endpoint.gaps
 
     def differing(self, window: Window) -> Iterator[Drift]:
         """The runs expected in `window`, there on both sides, of which the warehouse lacks a state or its number."""
@@ -52,7 +57,7 @@ class HistoryComparison:
         """The same of the runs `run_ids`; those in `recent` changed since the last sync."""
         for batch in batches(run_ids, RUNS_COMPARED):
             held = self._held.numbers(self._reader.kind.name, batch)
-            for run_id, states in Histories(self._reader.client, self._reader.kind).of(sorted(held)):
+            for run_id, states in self._endpoint.of(sorted(held)):
                 # the warehouse may know more: of a run that was deleted and made again under its id
                 if any(held[run_id].get(state["id"]) != state["sequence"] for state in states):
                     yield Drift(

@@ -104,6 +104,8 @@ class StateHistory:
                     if not asked.get(run_id, set()) <= {state_["id"] for state_ in states}:
                         incomplete[run_id] = noticed
                 yield from self._missing(histories)
+        for gap in self._endpoint.gaps:
+            self._tally.gap(gap)
         forget = self._capture.next_since(self._capture.ceiling)
         if part.first_load:
             # a backfill leaves that of an unfinished first load
