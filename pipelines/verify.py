@@ -140,16 +140,16 @@ class Verifier:
         tables = [table for table in RUN_TABLES if table in watermarks]
         if not tables or first_load_unfinished(state, RESOURCES):
             raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
-        if self.how.histories and not any(states_of(table) in self.target.watermarks() for table in tables):
+        if self.how.histories and not any(states_of(table) in watermarks for table in tables):
             raise ConfigurationError("no state history was loaded, so there is none to compare (--histories)")
         server = self._server()
         self._check_scope(server, state, tables)
-        holdings = WarehouseHoldings(self.target.warehouse, set(self.target.watermarks()))
+        holdings = WarehouseHoldings(self.target.warehouse, watermarks)
         verifies = {table: server.verify(table, holdings, watermarks[table]) for table in tables}
         self._histories = {
             table: server.history_comparison(table, holdings, watermarks[table])
             for table in tables
-            if self.how.histories and states_of(table) in self.target.watermarks()
+            if self.how.histories and states_of(table) in watermarks
         }
         first = self._first(server, verifies)
         report = VerifyReport(
