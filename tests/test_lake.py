@@ -78,6 +78,12 @@ def test_newest_of_two_rows_in_one_load_comes_with_its_own_tags(load: Loads) -> 
     assert load.count("flow_runs__tags") == 1
 
 
+def test_several_processes_normalise(load: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMALIZE__WORKERS", "2")
+    load("flow_runs", run("a", 1, "RUNNING", "x", "y"))
+    assert load.answers(TAGS) == [("a", "RUNNING", ["x", "y"])]
+
+
 def test_tags_that_a_run_lost_are_gone(load: Loads) -> None:
     load("flow_runs", run("a", 1, "RUNNING", "x", "y"), run("b", 1, "RUNNING", "z"))
     load("flow_runs", run("a", 2, "COMPLETED", "x"), run("c", 2, "PENDING"))

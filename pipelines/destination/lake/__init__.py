@@ -6,6 +6,7 @@ list lost, and has no `merge_key`; Iceberg takes no row away either. Here they m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from dlt.common.configuration.specs import CredentialsConfiguration
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.normalizers.naming import NamingConvention
+from dlt.common.schema.typing import TLoaderMergeStrategy
 from dlt.common.schema.utils import get_nested_tables, get_root_table, has_table_seen_data
 from dlt.common.storages.load_package import ParsedLoadJobFileName
 from dlt.destinations import filesystem
@@ -165,7 +167,7 @@ class Lake(filesystem):
         capabilities.preferred_loader_file_format = "parquet"
         capabilities.supported_merge_strategies = ["delete-insert"]
         # of every table: those without a format are merged when they are read
-        capabilities.merge_strategies_selector = lambda supported, /, *, table_schema: supported
+        capabilities.merge_strategies_selector = _all_supported
         return capabilities
 
     @classmethod
@@ -176,3 +178,8 @@ class Lake(filesystem):
         table_format: Any = config.table_format if config.table_format in TABLE_FORMATS else None
         caps.preferred_table_format = table_format
         return super().adjust_capabilities(caps, config, naming)
+
+
+def _all_supported(supported: Sequence[TLoaderMergeStrategy], /, **of_table: Any) -> Sequence[TLoaderMergeStrategy]:
+    # a function with a name, for dlt hands it to the processes that normalise where there are several
+    return supported
