@@ -24,8 +24,8 @@ from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
 from prefect_runs.clock import as_utc
 from prefect_runs.run_reader import FAR_FUTURE
 from prefect_runs.settings import RUN_TABLES, STATE_TABLES
-from prefect_runs.state_history import EVER
 from prefect_runs.tables import TABLES
+from prefect_runs.told_histories import EVER
 from prefect_runs.windows import Window
 
 from .alone import loading, working_folder

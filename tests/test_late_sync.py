@@ -14,6 +14,7 @@ from soundness import unsound
 from test_retention import set_back
 
 import prefect_runs.events
+import prefect_runs.late_sync
 from prefect_runs import ConfigurationError
 from prefect_runs.client import PrefectClient
 from prefect_runs.clock import as_utc, text
@@ -24,8 +25,8 @@ from prefect_runs.progress import Plan
 from prefect_runs.recent_events import RecentEvents
 from prefect_runs.retention import Retention
 from prefect_runs.run_reader import FLOW_RUN
-from prefect_runs.state_history import EVENTS_A_PAGE
 from prefect_runs.tally import Tally
+from prefect_runs.told_histories import EVENTS_A_PAGE
 from prefect_runs.windows import Window
 from prefect_runs_pipelines.local.server import LocalServer
 from prefect_runs_pipelines.status import status as shown_status
@@ -149,6 +150,23 @@ def test_part_that_fails_is_read_by_the_next_sync(copy: Copy, api: PrefectApi, p
     assert copy.sync().whole
     copy.assert_true()
     assert unsound(copy.warehouse) == []
+
+
+@in_parts_only
+def test_parts_where_most_runs_are_deleted(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their events are read all the same, and no more of them at once."""
+    copy.sync()
+    copy.outlive_lookback()
+    for _ in range(10):
+        run_id = api.flow_run(None)
+        api.complete_flow_run(run_id)
+        api.call("DELETE", f"/flow_runs/{run_id}")
+    api.wait_for_event_of("flow_runs", api.flow_run("RUNNING"))
+    copy.settings["chunk_rows"] = CHUNK
+    monkeypatch.setattr(prefect_runs.late_sync, "EVENTS_A_PART", 10)
+    so_far = len(ceilings(copy))
+    copy.sync_and_compare()
+    assert len(ceilings(copy)) > so_far + 2
 
 
 @in_parts_only

@@ -13,6 +13,7 @@ from conftest import Copy
 from fault_proxy import FaultProxy
 from prefect_api import PrefectApi
 
+import prefect_runs.event_buffer
 import prefect_runs.histories
 from prefect_runs.event_buffer import AFTER, BEFORE, ENOUGH, EventBuffer
 from prefect_runs.events import EventsRead
@@ -24,7 +25,7 @@ from prefect_runs.windows import Window
 from prefect_runs_pipelines.target import Target
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 KEPT = Window(START, START + 60 * HOUR)
 CONNECTIONS = 2
 CHUNK = 2
@@ -42,7 +43,7 @@ class Feed:
     def __init__(self) -> None:
         self.read_windows: list[Window] = []
         self.numbers: list[int] = []
-        minutes = [START + timedelta(minutes=minute) for minute in range(60 * 60)]
+        minutes = [START + minute * MINUTE for minute in range(60 * 60)]
         self.states = [SimpleNamespace(state_id=str(time), occurred=time) for time in minutes]
 
     def burst(self, window: Window, events: int) -> None:
@@ -63,14 +64,22 @@ class Feed:
         return EventsRead(window, [state.occurred for state in states], states)
 
 
-def held(buffer: EventBuffer, feed: Feed, window: Window, more_follows: bool) -> None:
-    """The events of the time of `window` are those that the server has, and none older or much later."""
-    whole = Window(max(window.start - BEFORE, KEPT.start), min(window.end + AFTER, KEPT.end))
-    found = {event.state_id: event.occurred for event in buffer.around(window, more_follows)}
-    due = {state.state_id for state in feed.within(whole)}
-    assert due <= found.keys()
-    assert min(found.values()) >= whole.start
-    assert len(found) <= len(due) + ENOUGH
+def held(buffer: EventBuffer, feed: Feed, window: Window, more_follows: bool) -> list[int]:
+    """For each piece of `window` its events are those that the server has, and none older or much later; how many."""
+    numbers = []
+    while not window.empty:
+        piece, events = buffer.around(window, more_follows)
+        whole = Window(max(piece.start - BEFORE, KEPT.start), min(piece.end + AFTER, KEPT.end))
+        found = {event.state_id: event.occurred for event in events}
+        due = {state.state_id for state in feed.within(whole)}
+        assert due <= found.keys()
+        assert min(found.values()) >= whole.start
+        assert len(found) <= len(due) + ENOUGH
+        assert piece.start == window.start
+        assert not piece.empty
+        numbers.append(len(found))
+        window = window.rest(piece)
+    return numbers
 
 
 @pytest.fixture
@@ -100,13 +109,28 @@ def test_many_events_after_few_are_not_read_at_once(buffer: EventBuffer, feed: F
     for begin in range(5, 59):
         held(buffer, feed, hours(begin, begin + 1), more_follows=True)
     assert max(feed.numbers) == ENOUGH
-    assert sum(feed.numbers) == len(feed.within(hours(5, 60))) + BEFORE // timedelta(minutes=1)
+    assert sum(feed.numbers) == len(feed.within(hours(5, 60))) + BEFORE // MINUTE
+
+
+def test_no_more_events_are_held_than_those_of_a_piece(
+    buffer: EventBuffer, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as there are around one, but not those of days, of which most runs may have been deleted."""
+    [number] = held(buffer, feed, hours(5, 55), more_follows=True)
+    assert number >= len(feed.within(hours(5, 55)))
+    buffer.close()
+    monkeypatch.setattr(prefect_runs.event_buffer, "HELD", 200)
+    numbers = held(buffer, feed, hours(5, 55), more_follows=True)
+    assert len(numbers) > 5
+    # of a slice that was begun all is read
+    assert max(numbers) <= 200 + ENOUGH
 
 
 def test_server_has_more_events_than_when_the_buffer_was_made(buffer: EventBuffer, feed: Feed) -> None:
     buffer.kept = hours(0, 20)
-    held_until = [buffer.around(hours(begin, begin + 5), more_follows=True)[-1].occurred for begin in (10, 15)]
-    assert held_until[-1] == START + 20 * HOUR - timedelta(minutes=1)
+    for begin in (10, 15):
+        _, events = buffer.around(hours(begin, begin + 5), more_follows=True)
+    assert events[-1].occurred == START + 20 * HOUR - MINUTE
     buffer.kept = KEPT
     held(buffer, feed, hours(20, 25), more_follows=True)
 

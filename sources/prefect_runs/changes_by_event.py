@@ -69,7 +69,9 @@ class ChangesByEvent:
         outcome.gone |= self._reads.live(deleted)
         if self._lost:
             # what was not recorded within the lookback will not be
-            self._lost.look_up({run_id for run_id in unresolved if latest[run_id] < plan.ceiling - self._lookback})
+            recorded_before = plan.ceiling - self._lookback
+            never = {run_id for run_id in unresolved if latest[run_id] < recorded_before}
+            self._lost.look_up(event for event in outcome.events if event.run_id in never)
         self._tell_unheard(plan, outcome, ledger)
         again = [event.occurred for event in outcome.events if event.run_id in unresolved]
         outcome.events = [event for event in outcome.events if event.run_id not in late]

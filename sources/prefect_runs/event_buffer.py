@@ -23,6 +23,9 @@ AFTER = timedelta(hours=1)
 EVENTS_PER_SLICE = 500
 # of a slice that holds more the rest is read when its turn comes: so much of each is in memory before
 ENOUGH = 2 * EVENTS_PER_SLICE
+# when so many are held, what they are around is looked up before more are read: a thousand runs may be all that is left
+# of days, and the events be those of many more
+HELD = 20_000
 LONGEST, SHORTEST = timedelta(hours=6), timedelta(seconds=1)
 
 Slice = tuple[Window, EventsRead]
@@ -49,8 +52,8 @@ class EventBuffer:
         self._slice = timedelta(minutes=10)
         self._events: dict[str, StateEvent] = {}
 
-    def around(self, window: Window, more_follows: bool = False) -> list[StateEvent]:
-        """The events of the time of `window` and an hour after it.
+    def around(self, window: Window, more_follows: bool = False) -> tuple[Window, list[StateEvent]]:
+        """The first piece of `window`, and the events of that time and an hour after; all of it where these are few.
 
         Args:
             more_follows: whether the next windows, up to now, are asked for too, and read ahead.
@@ -63,10 +66,13 @@ class EventBuffer:
         self._events = {id_: event for id_, event in self._events.items() if event.occurred >= whole.start}
         self._held = Window(whole.start, self._held.end)
         while self._held.end < whole.end:
+            piece = Window(window.start, self._held.end - AFTER)
+            if len(self._events) >= HELD and piece.end - piece.start >= BEFORE:
+                return piece, self.events
             read = self._read_on(self.kept.end if more_follows else whole.end)
             self._events.update((event.state_id, event) for event in read.states)
             self._held = Window(whole.start, read.window.end)
-        return self.events
+        return window, self.events
 
     def total(self, window: Window) -> int:
         """How many events that is, held or not."""

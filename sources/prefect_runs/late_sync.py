@@ -1,7 +1,7 @@
 """A sync that comes late, in parts: each reads what changed up to a time of its own, and is loaded before the next.
 
-Memory is then bounded by what changed in a part, however long the pause was. A part reads as a sync of that time would
-have, but for the runs themselves, which are as they are now.
+Memory is then bounded by what changed in a part, or was deleted since, however long the pause was. A part reads as a
+sync of that time would have, but for the runs themselves, which are as they are now.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from .recent_events import recent
 from .run_reader import RunReader
 from .settings import ReadSettings
 from .windows import Window, counted_windows, packed
+
+# those of one part are in memory together
+EVENTS_A_PART = 40_000
 
 
 class LateSync:
@@ -46,11 +49,19 @@ class LateSync:
         if self._events_at_most(at_most, whole):
             return whole.end
 
-        def ended(window: Window) -> int:
-            return sum(reader.count_ended(window) for reader in readers)
+        def weight(window: Window) -> int:
+            ended = sum(reader.count_ended(window) for reader in readers)
+            return max(ended, self._events(window) * at_most // EVENTS_A_PART)
 
-        first, _ = next(packed(counted_windows(whole, ended, at_most), at_most))
+        first, _ = next(packed(counted_windows(whole, weight, at_most), at_most))
         return first.end
+
+    def _events(self, window: Window) -> int:
+        """How many events a part reads, of runs that are gone too: none where the server gives none."""
+        try:
+            return sum(self._feed.total(part) for part in window.parts(LONGEST_QUERY))
+        except (NotFound, AccessRefused):
+            return 0
 
     def _events_at_most(self, number: int, whole: Window) -> bool:
         """Whether the events tell that so few runs ended, or fewer: a request that the sync makes anyway."""

@@ -9,8 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from .chains import Chains, StateEvent
 from .clock import parse
+from .events import RUNS_ASKED
 from .known import Known
 from .paging import Row
+from .read_ahead import batches
 from .run_reader import RunReader
 from .windows import Window
 
@@ -47,30 +49,30 @@ class LostTaskRuns:
         """Whether the user wants such runs; of those who asked for some runs only, nothing tells."""
         return not self._reader.narrowed
 
-    def look_up(self, run_ids: Collection[str]) -> dict[str, list[Row]]:
-        """Those of `run_ids` that neither the server nor the warehouse has; all that were ever found are in `found`."""
+    def look_up(self, events: Iterable[StateEvent]) -> None:
+        """Add to `found` the runs that `events` name and that neither the server nor the warehouse has."""
         if not self.can_tell:
-            return {}
-        unknown = set(run_ids) - self.found.keys()
+            return
+        flow_runs: dict[str, str | None] = {}
+        for event in events:
+            flow_runs[event.run_id] = event.flow_run_id or flow_runs.get(event.run_id)
+        unknown = flow_runs.keys() - self.found.keys()
         unknown -= self._known.present(self._reader.kind.name, unknown)
         unknown = self._reader.unfiltered.missing(unknown)
-        # how long the server keeps events is not asked where nothing is unknown
-        found = dict(self._histories(unknown)) if unknown else {}
-        self.found.update(found)
-        return found
+        # their task runs were deleted with them, and need not have been lost
+        deleted = self._flow_runs.missing(id_ for run_id in unknown if (id_ := flow_runs[run_id]))
+        for run_ids in batches(sorted(id_ for id_ in unknown if flow_runs[id_] not in deleted), RUNS_ASKED):
+            self.found.update(self._histories(run_ids))
 
     def _histories(self, run_ids: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
         of_run: dict[str, list[StateEvent]] = {}
+        # how long the server keeps events is not asked where nothing is unknown
         for event in self._told(run_ids, self._kept()):
             of_run.setdefault(event.run_id, []).append(event)
         start = self._reader.start
-        histories = {run_id: _states(run_id, events) for run_id, events in of_run.items()}
-        flow_runs = {event.run_id: event.flow_run_id for events in of_run.values() for event in events}
-        # their task runs were deleted with them, and need not have been lost
-        deleted = self._flow_runs.missing(id_ for id_ in flow_runs.values() if id_)
-        for run_id, states in histories.items():
-            wanted = states and (start is None or parse(states[0]["timestamp"]) >= start)
-            if wanted and flow_runs[run_id] not in deleted:
+        for run_id, events in of_run.items():
+            states = _states(run_id, events)
+            if states and (start is None or parse(states[0]["timestamp"]) >= start):
                 yield run_id, states
 
 

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 
 from .access import Access
-from .cancellations import Cancellations
+from .cancellations import CANCELLED, Cancellations
 from .change_capture import UNFINISHED, ChangeCapture
 from .clock import text
 from .dimensions import DIMENSIONS, dimension, of_ids
 from .events import EventFeed, states_told
-from .filters import scope
+from .filters import lets_through, scope
+from .held_states import HeldStates
 from .history_comparison import HeldHistories, HistoryComparison
 from .history_counts import history_counts, history_window
 from .holdings import Holdings
@@ -37,6 +38,7 @@ from .shared_ids import shared_id
 from .state_history import StateHistory
 from .tables import TABLES
 from .tally import Tally
+from .told_histories import ToldHistories
 from .unchanged import unless_unchanged
 from .verify import Verify
 from .windows import Window
@@ -80,7 +82,9 @@ class Server:
         """Which runs are asked for; what a resource's state remembers as its `scope` is what its last sync read."""
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
-        self._cancellations = Cancellations(known, partial(states_told, self.client, FLOW_RUN.resource_prefix))
+        told = partial(states_told, self.client, FLOW_RUN.resource_prefix)
+        # where the user wants no cancelled runs the warehouse knows of none
+        self._cancellations = Cancellations(known if lets_through(filters, CANCELLED) else None, told)
         self._captures: dict[str, ChangeCapture] = {}
         self._histories: dict[str, StateHistory] = {}
         self._being_read: set[str] = set()
@@ -148,12 +152,12 @@ class Server:
     def history(self, runs: str) -> StateHistory:
         """The state history of `flow_runs` or `task_runs`."""
         if runs not in self._histories:
-            kind, capture = KINDS[runs], self.capture(runs)
+            kind, capture, lasts = KINDS[runs], self.capture(runs), self._access.lasts
             buffer = partial(self._access.event_buffer, kind, lambda: self._events_kept)
-            histories = self._access.histories(kind)
-            self._histories[runs] = StateHistory(
-                capture, buffer, histories, self._cancellations, self.tally, self._access.lasts
-            )
+            held = HeldStates(self.known, f"{kind.one}_run_states")
+            told = ToldHistories(capture, held, buffer, self._cancellations, lasts)
+            endpoint = self._access.histories(kind)
+            self._histories[runs] = StateHistory(capture, held, told, endpoint, self._cancellations, self.tally, lasts)
         return self._histories[runs]
 
     def read_ahead(self) -> None:
