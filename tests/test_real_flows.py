@@ -18,7 +18,6 @@ from conftest import DATABASE, IMPATIENT, SHORT_LOOKBACK_SECONDS, VERSION, Copy
 from prefect_api import PrefectApi, as_state, now, seconds
 from warehouses import CHOSEN
 
-from prefect_runs.chains import StateEvent
 from prefect_runs.event_buffer import EventBuffer
 from prefect_runs.windows import Window
 from prefect_runs_pipelines.local.server import LocalServer, local_server
@@ -172,19 +171,26 @@ def test_task_run_that_the_server_cancelled_and_that_ended_all_the_same(
 ) -> None:
     """No event tells of the server's own state, and the next event of the client follows the one before it."""
     early = copy
-    late, first, parted = (
-        Copy(api, tmp_path / name, copy.since, copy.url, copy.settings) for name in ("late", "first", "parted")
+    late, first, parted, without = (
+        Copy(api, tmp_path / name, copy.since, copy.url, copy.settings)
+        for name in ("late", "first", "parted", "without")
     )
-    for one in (late, first, parted):
+    for one in (late, first, parted, without):
         one.folder.mkdir()
-    early.sync()
-    late.sync()
-    task_run = ends_though_cancelled(api, server, tmp_path / "go on", meanwhile=early.sync)
+    # without the states of flow runs, of whose cancellation only a sync between the two heard
+    without.options["resources"] = ("flow_runs", "task_runs", "task_run_states")
+    for one in (early, late, without):
+        one.sync()
+    task_run = ends_though_cancelled(
+        api, server, tmp_path / "go on", between=without.outlive_lookback, meanwhile=early.sync
+    )
     assert [state["name"] for state in api.states("task_runs", task_run)].count("Cancelled") == 1
     # the flow run too goes on and completes
     for one in (early, late, first):
         one.sync_and_compare()
         assert one.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
+    without.outlive_lookback()
+    assert without.values(TASK_RUN_HISTORY) == [["Pending", "Running", "Cancelled", "Completed"]]
     # without the states of its flow run, of which the warehouse has only the row
     parted.sync(resources=("flow_runs",))
     parted.sync(resources=("task_runs", "task_run_states"))
@@ -305,7 +311,7 @@ def test_histories_of_a_few_task_runs_among_many_are_not_looked_for_in_the_event
     [task_run] = task_runs_of(api, flow_run)
     api.wait("task_runs", task_run, "Completed")
 
-    def not_asked(self: EventBuffer, window: Window, more_follows: bool) -> list[StateEvent]:
+    def not_asked(self: EventBuffer, window: Window, more_follows: bool) -> None:
         raise AssertionError("the events of other runs are read")
 
     monkeypatch.setattr(EventBuffer, "around", not_asked)
@@ -342,11 +348,12 @@ def ends_though_cancelled(
     server: LocalServer,
     go_on: Path,
     before: Callable[[], object] = nothing,
+    between: Callable[[], object] = nothing,
     meanwhile: Callable[[], object] = nothing,
 ) -> str:
-    """Id of a task run that goes on and completes after it and its flow run were cancelled.
+    """Id of a task run that goes on and completes after its flow run and it were cancelled.
 
-    `before` that and `meanwhile`, afterwards, it waits.
+    `before` that, `between` the two, and `meanwhile`, afterwards, it waits.
     """
     with playing(server, "waiting", str(go_on)) as process:
         flow_run = told(process)["flow_run"]
@@ -354,6 +361,7 @@ def ends_though_cancelled(
         api.wait("task_runs", task_run, "Running")
         before()
         api.set_flow_run(flow_run, "CANCELLED")
+        between()
         api.set_task_run(task_run, "CANCELLED", force=True)
         meanwhile()
         go_on.touch()

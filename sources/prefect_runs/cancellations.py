@@ -22,21 +22,21 @@ class Cancellations:
     """Tells it of flow runs from what was read of them, and asks their events where that is not enough.
 
     Args:
-        known: what the warehouse has, if it can be asked.
+        known: what the warehouse has, if it can be asked and has the states of those that were cancelled too.
         told: gives the states that the events of a window tell of flow runs, given their ids.
     """
 
     def __init__(self, known: Known | None, told: Callable[[Collection[str], Window], Iterable[StateEvent]]) -> None:
         self._known = known
         self._told = told
-        self._read: set[str] = set()
+        # whether the run had ended when its states were read
+        self._read: dict[str, bool] = {}
         self._cancelled: set[str] = set()
 
     def note(self, states: Iterable[tuple[str, Row]]) -> None:
         """States of flow runs, with the runs' ids, that this load read: those of a run in their order."""
         for run_id, state in states:
-            # one in flight may be cancelled before its task runs are read
-            (self._read.add if state["type"] in TERMINAL_STATE_TYPES else self._read.discard)(run_id)
+            self._read[run_id] = state["type"] in TERMINAL_STATE_TYPES
             if state["type"] in CANCELLED:
                 self._cancelled.add(run_id)
 
@@ -44,15 +44,18 @@ class Cancellations:
         """Those of the flow runs of `task_runs` that were ever cancelled; those not heard of yet, `during` a time."""
         ids = set(flow_run_ids)
         before = self._known.were_in("flow_run_states", ids, CANCELLED) if self._known and ids else set()
-        # what changed in a time is read with the events of flow runs of that time
-        then = self._cancelled_during(during, ids - before) if task_runs.in_windows else task_runs.cancelled
-        return before | ids & (self._cancelled | then)
-
-    def _cancelled_during(self, window: Window, flow_run_ids: set[str]) -> set[str]:
-        unknown = flow_run_ids - self._read
-        if self._known and unknown:
-            ends = self._known.ends(FLOW_RUN.name, unknown)
-            ended = [run_id for run_id, end in ends.items() if end]
-            unknown -= self._known.last_numbers("flow_run_states", ended).keys()
+        heard = before | ids & (self._cancelled | task_runs.cancelled)
+        unknown = self._in_doubt(ids - heard, task_runs.in_windows)
         # the server's own filter for the type finds nothing before 3.4 on SQLite, and answers 200
-        return {event.run_id for event in self._told(unknown, window) if event.type in CANCELLED}
+        return heard | {event.run_id for event in self._told(unknown, during) if event.type in CANCELLED}
+
+    def _in_doubt(self, ids: set[str], in_windows: bool) -> set[str]:
+        """Those of `ids` whose states nobody loads and, `in_windows`, that may have been cancelled since.
+
+        What changed in a time is read with the events of flow runs of that time, and windows without.
+        """
+        unknown = {run_id for run_id in ids if run_id not in self._read or (in_windows and not self._read[run_id])}
+        if self._known and unknown:
+            ends = self._known.ends(FLOW_RUN.name, unknown) if in_windows else dict.fromkeys(unknown, True)
+            unknown -= self._known.last_numbers("flow_run_states", [run_id for run_id in ends if ends[run_id]]).keys()
+        return unknown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from dlt.common.json import json
@@ -44,6 +45,12 @@ def wanted_state_types(filters: RunFilters) -> set[str] | None:
     if not filters.state_types and not filters.exclude_state_types:
         return None
     return set(filters.state_types or STATE_TYPES) - set(filters.exclude_state_types or ())
+
+
+def lets_through(filters: RunFilters, state_types: Collection[str]) -> bool:
+    """Whether `filters` let runs of all these state types through."""
+    wanted = wanted_state_types(filters)
+    return wanted is None or wanted.issuperset(state_types)
 
 
 def _narrow_state_types(filters: RunFilters, own: Body) -> None:
