@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import prefect_runs.snapshot
 from prefect_runs.snapshot import Snapshots, planned_windows
 from prefect_runs.windows import Window
 
@@ -95,6 +96,29 @@ def test_chunks_go_on_where_the_last_one_ended(newest_first: bool, with_historie
     assert sorted(rows) == sorted(START + timedelta(seconds=second) for second in SECONDS)
     assert len(runs.read) == len(set(runs.read))
     assert chunks > 5
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_last_chunks_are_short(newest_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes in one chunk stays whole."""
+    monkeypatch.setattr(prefect_runs.snapshot, "ROWS_PER_WINDOW", 50)
+
+    def chunks(chunk_rows: int) -> list[int]:
+        snapshots = Snapshots(reader(Runs()))
+        rest, sizes = WHOLE, []
+        while not rest.empty:
+            windows = list(snapshots.chunk(rest, chunk_rows, newest_first))
+            rest = rest.rest(windows[-1].window, newest_first)
+            sizes.append(sum(len(page) for read in windows for page in read.pages))
+        return sizes
+
+    assert chunks(len(SECONDS) + 100) == [len(SECONDS)]
+    sizes = chunks(600)
+    assert sum(sizes) == len(SECONDS)
+    assert sizes[0] >= 600
+    assert sizes == sorted(sizes, reverse=True)
+    # two hundred are expected in one moment
+    assert sizes[-1] <= 200
 
 
 @pytest.mark.parametrize("with_histories", [False, True])

@@ -410,7 +410,7 @@ def test_what_changed_in_a_long_first_load_is_read_once_where_one_kind_of_run_ne
     for _ in range(3):
         api.task_run("COMPLETED", flow_run_id=flow_run)
     copy.sync()
-    unfinished = copy.values("SELECT unfinished FROM prefect.syncs ORDER BY finished_at")
+    unfinished = copy.values("SELECT unfinished FROM prefect.syncs ORDER BY _dlt_load_id")
     assert unfinished[-3:] == [True, False, False]
 
 

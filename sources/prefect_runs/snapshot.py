@@ -27,25 +27,32 @@ class WindowRead(NamedTuple):
 
 def snapshot(reader: RunReader, whole: Window) -> Iterator[WindowRead]:
     """Windows of `whole` in order, of at most `ROWS_PER_WINDOW` rows, with all pages of their runs."""
-    return read_ahead(_reads(reader, whole, ROWS_PER_WINDOW, newest_first=False), reader.client.connections)
+    return read_ahead(_reads(reader, planned_windows(reader, whole, ROWS_PER_WINDOW)), reader.client.connections)
 
 
-def _reads(reader: RunReader, whole: Window, rows: int, newest_first: bool) -> Iterator[Callable[[], WindowRead]]:
+def _reads(reader: RunReader, windows: Iterator[tuple[Window, int]]) -> Iterator[Callable[[], WindowRead]]:
     def call(window: Window, count: int) -> Callable[[], WindowRead]:
         # a run made between the count and here is later than the ceiling
         return lambda: WindowRead(window, count, reader.expected(window) if count else [])
 
-    return (call(window, count) for window, count in planned_windows(reader, whole, rows, newest_first))
+    return (call(window, count) for window, count in windows)
 
 
 def planned_windows(
-    reader: RunReader, whole: Window, rows: int, newest_first: bool = False
+    reader: RunReader, whole: Window, rows: int, newest_first: bool = False, counted: int | None = None
 ) -> Iterator[tuple[Window, int]]:
     """Windows that cover `whole` in order, each with about as many runs as it holds, at most `rows`.
 
     By the server's counts of many intervals in one request: a count for each window would wait behind the pages.
+
+    Args:
+        counted: how many runs `whole` holds, where that was asked already.
     """
-    for part, runs in counted_windows(whole, reader.count, RUNS_PER_HISTORY, newest_first):
+
+    def count(window: Window) -> int:
+        return reader.count(window) if counted is None or window != whole else counted
+
+    for part, runs in counted_windows(whole, count, RUNS_PER_HISTORY, newest_first):
         yield from _planned(reader, part, runs, rows, newest_first)
 
 
@@ -81,25 +88,37 @@ class Snapshots:
     def __init__(self, reader: RunReader, with_histories: bool = False) -> None:
         self._reader = reader
         self._with_histories = with_histories
-        self._under_way: dict[tuple[Window, bool], Generator[WindowRead, None, None]] = {}
+        # with how many runs are left
+        self._under_way: dict[tuple[Window, bool], tuple[Generator[WindowRead, None, None], int]] = {}
         self._ahead: dict[Window, WindowRead] = {}
 
     def chunk(self, whole: Window, chunk_rows: int | None, newest_first: bool = False) -> Iterator[WindowRead]:
-        """Windows of `whole` in order, until they hold `chunk_rows` rows.
+        """Windows of `whole` in order, until they hold `chunk_rows` rows; in the last chunks of several fewer.
 
-        The end of the last window (its start, newest first) is where the next chunk goes on.
+        While the last one is loaded nothing is left to be read, so it should be short. The end of the last window (its
+        start, newest first) is where the next chunk goes on.
         """
-        rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
-        reading = self._under_way.pop((whole, newest_first), None)
-        reading = reading or self._beside_loads(_reads(self._reader, whole, rows, newest_first))
+        under_way = self._under_way.pop((whole, newest_first), None)
+        reading, left = under_way or self._begin(whole, chunk_rows, newest_first)
+        enough = max(left // 2, ROWS_PER_WINDOW) if under_way else left
         rows_read = 0
         for read in reading:
             self._ahead.pop(read.window, None)
             yield read
             rows_read += read.counted
-            if chunk_rows is not None and rows_read >= chunk_rows:
-                self._under_way[whole.rest(read.window, newest_first), newest_first] = reading
+            if chunk_rows is not None and (rows_read >= chunk_rows or enough <= rows_read < left):
+                rest = whole.rest(read.window, newest_first)
+                self._under_way[rest, newest_first] = reading, left - rows_read
                 return
+
+    def _begin(
+        self, whole: Window, chunk_rows: int | None, newest_first: bool
+    ) -> tuple[Generator[WindowRead, None, None], int]:
+        """Windows of `whole`, and how many runs are in it."""
+        rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
+        runs = 0 if whole.empty else self._reader.count(whole)
+        windows = planned_windows(self._reader, whole, rows, newest_first, runs)
+        return self._beside_loads(_reads(self._reader, windows)), runs
 
     @property
     def ahead(self) -> list[WindowRead]:
@@ -127,5 +146,5 @@ class Snapshots:
         """Drop what was read ahead."""
         self._ahead.clear()
         while self._under_way:
-            _, reading = self._under_way.popitem()
+            _, (reading, _) = self._under_way.popitem()
             reading.close()
