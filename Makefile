@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# processes that run tests: much of their time is waiting, so more than a small machine has cores
-WORKERS ?= 3
+# processes that run tests: much of their time is waiting, so more than a small machine has cores. (Not `WORKERS`, which
+# make would hand on to dlt as a setting of its own.)
+TEST_PROCESSES ?= 4
 
 .PHONY: demo test browser matrix destinations spark compatibility deployment schedulers bench bench-models docs soak \
 	release clean
@@ -27,7 +28,7 @@ test: $(VENV)/ready browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(TEST_PROCESSES)
 
 matrix: $(VENV)/ready
 	$(BIN)/python benchmarks/matrix.py
