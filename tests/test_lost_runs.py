@@ -11,6 +11,7 @@ import pytest
 from conftest import IMPATIENT, Copy
 from prefect_api import PrefectApi, Row, now, scheduled, seconds
 
+import prefect_runs.event_buffer
 import prefect_runs.state_history
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
@@ -77,8 +78,9 @@ def test_found_by_the_first_load(copy: Copy, api: PrefectApi, server: LocalServe
     assert copy.sync().rows["tombstones"] == TASK_RUNS
 
 
+@pytest.mark.parametrize("events_held", [1, 20_000], ids=["piece by piece", "at once"])
 def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
-    copy: Copy, api: PrefectApi, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+    copy: Copy, api: PrefectApi, server: LocalServer, monkeypatch: pytest.MonkeyPatch, events_held: int
 ) -> None:
     """Each chunk goes on where the one before ended; states may take longer to read than all else."""
     copy.settings["lookback_minutes"] = 0.1 / 60
@@ -94,6 +96,7 @@ def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
     api.outlive_its_second()
     copy.settings["chunk_rows"] = CHUNK
     monkeypatch.setattr(prefect_runs.state_history, "HISTORIES", 1)
+    monkeypatch.setattr(prefect_runs.event_buffer, "HELD", events_held)
     assert copy.sync().whole
     of_lost = f"SELECT type FROM prefect.task_run_states WHERE task_run_id = '{lost_id}'"
     assert copy.values(f"{of_lost} ORDER BY timestamp") == STATES

@@ -22,13 +22,23 @@ class Cancellations:
     """Tells it of flow runs from what was read of them, and asks their events where that is not enough.
 
     Args:
-        known: what the warehouse has, if it can be asked and has the states of those that were cancelled too.
+        known: what the warehouse has, if it can be asked.
         told: gives the states that the events of a window tell of flow runs, given their ids.
+        wanted: whether the user's filters let cancelled flow runs through.
+        states_read: whether this load reads the states of flow runs.
     """
 
-    def __init__(self, known: Known | None, told: Callable[[Collection[str], Window], Iterable[StateEvent]]) -> None:
+    def __init__(
+        self,
+        known: Known | None,
+        told: Callable[[Collection[str], Window], Iterable[StateEvent]],
+        wanted: bool,
+        states_read: Callable[[], bool],
+    ) -> None:
         self._known = known
         self._told = told
+        self._wanted = wanted
+        self._states_read = states_read
         # whether the run had ended when its states were read
         self._read: dict[str, bool] = {}
         self._cancelled: set[str] = set()
@@ -50,12 +60,16 @@ class Cancellations:
         return heard | {event.run_id for event in self._told(unknown, during) if event.type in CANCELLED}
 
     def _in_doubt(self, ids: set[str], in_windows: bool) -> set[str]:
-        """Those of `ids` whose states nobody loads and, `in_windows`, that may have been cancelled since.
-
-        What changed in a time is read with the events of flow runs of that time, and windows without.
-        """
-        unknown = {run_id for run_id in ids if run_id not in self._read or (in_windows and not self._read[run_id])}
+        """Those of `ids` that may have been cancelled though no state of theirs says so."""
+        if not self._wanted:
+            return ids
+        if not in_windows and self._states_read():
+            # what changed in a time is read with the events of flow runs of that time: any earlier states will do
+            unknown = ids - self._read.keys()
+            return unknown - self._known.last_numbers("flow_run_states", unknown).keys() if self._known else unknown
+        # those that were in flight may have been cancelled since
+        unknown = {run_id for run_id in ids if not self._read.get(run_id)}
         if self._known and unknown:
-            ends = self._known.ends(FLOW_RUN.name, unknown) if in_windows else dict.fromkeys(unknown, True)
-            unknown -= self._known.last_numbers("flow_run_states", [run_id for run_id in ends if ends[run_id]]).keys()
+            ended = [run_id for run_id, end in self._known.ends(FLOW_RUN.name, unknown).items() if end]
+            unknown -= self._known.last_numbers("flow_run_states", ended).keys()
         return unknown

@@ -23,8 +23,8 @@ AFTER = timedelta(hours=1)
 EVENTS_PER_SLICE = 500
 # of a slice that holds more the rest is read when its turn comes: so much of each is in memory before
 ENOUGH = 2 * EVENTS_PER_SLICE
-# when so many are held, what they are around is looked up before more are read: a thousand runs may be all that is left
-# of days, and the events be those of many more
+# when so many are held, the runs of their time are looked up before more are read: where most runs of some days were
+# deleted, the few that are left have the events of all around them
 HELD = 20_000
 LONGEST, SHORTEST = timedelta(hours=6), timedelta(seconds=1)
 
@@ -68,11 +68,11 @@ class EventBuffer:
         while self._held.end < whole.end:
             piece = Window(window.start, self._held.end - AFTER)
             if len(self._events) >= HELD and piece.end - piece.start >= BEFORE:
-                return piece, self.events
+                return piece, list(self._events.values())
             read = self._read_on(self.kept.end if more_follows else whole.end)
             self._events.update((event.state_id, event) for event in read.states)
             self._held = Window(whole.start, read.window.end)
-        return window, self.events
+        return window, list(self._events.values())
 
     def total(self, window: Window) -> int:
         """How many events that is, held or not."""
@@ -88,11 +88,6 @@ class EventBuffer:
 
     def _around(self, window: Window) -> Window:
         return Window(max(window.start - BEFORE, self.kept.start), min(window.end + AFTER, self.kept.end))
-
-    @property
-    def events(self) -> list[StateEvent]:
-        """The events that are held."""
-        return list(self._events.values())
 
     def _read_on(self, until: datetime) -> EventsRead:
         """The events that follow what is held: a slice, or a part of one. `until`: where new slices end."""

@@ -16,7 +16,7 @@ from .run_reader import RunReader
 from .settings import ReadSettings
 from .windows import Window, counted_windows, packed
 
-# those of one part are in memory together
+# all events of a part are in memory together
 EVENTS_A_PART = 40_000
 
 
@@ -46,13 +46,15 @@ class LateSync:
         at_most = len(readers) * (self._settings.chunk_rows or 0)
         if not at_most or whole.empty or not all(reader.counts_ended for reader in readers):
             return whole.end
-        if self._events_at_most(at_most, whole):
+        if self._events_at_most(min(at_most, EVENTS_A_PART), whole):
             return whole.end
 
         def weight(window: Window) -> int:
             ended = sum(reader.count_ended(window) for reader in readers)
-            return max(ended, self._events(window) * at_most // EVENTS_A_PART)
+            # what is cut anyway need not be asked for its events
+            return ended if ended > at_most else max(ended, self._events(window) * at_most // EVENTS_A_PART)
 
+        # a weight is no sum: only of the first of these windows is it known
         first, _ = next(packed(counted_windows(whole, weight, at_most), at_most))
         return first.end
 

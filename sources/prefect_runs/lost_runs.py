@@ -50,7 +50,10 @@ class LostTaskRuns:
         return not self._reader.narrowed
 
     def look_up(self, events: Iterable[StateEvent]) -> None:
-        """Add to `found` the runs that `events` name and that neither the server nor the warehouse has."""
+        """Add to `found` the runs that `events` name and that neither the server nor the warehouse has.
+
+        Those that were deleted with their flow run are left out.
+        """
         if not self.can_tell:
             return
         flow_runs: dict[str, str | None] = {}

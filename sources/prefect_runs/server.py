@@ -5,13 +5,14 @@ Nothing is asked of the server before the first resource is read, so a source ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 
 from .access import Access
 from .cancellations import CANCELLED, Cancellations
+from .chains import StateEvent
 from .change_capture import UNFINISHED, ChangeCapture
 from .clock import text
 from .dimensions import DIMENSIONS, dimension, of_ids
@@ -82,9 +83,12 @@ class Server:
         """Which runs are asked for; what a resource's state remembers as its `scope` is what its last sync read."""
         self._feed = EventFeed(self.client, [f"{kind.resource_prefix}." for kind in KINDS.values()])
         self._late = LateSync(lambda: [self._reader(name) for name in KINDS], self._feed, settings)
-        told = partial(states_told, self.client, FLOW_RUN.resource_prefix)
-        # where the user wants no cancelled runs the warehouse knows of none
-        self._cancellations = Cancellations(known if lets_through(filters, CANCELLED) else None, told)
+        self._cancellations = Cancellations(
+            known,
+            self._flow_run_events,
+            lets_through(filters, CANCELLED),
+            lambda: "flow_run_states" in self._read,
+        )
         self._captures: dict[str, ChangeCapture] = {}
         self._histories: dict[str, StateHistory] = {}
         self._being_read: set[str] = set()
@@ -139,6 +143,13 @@ class Server:
         told = partial(states_told, self.client, TASK_RUN.resource_prefix)
         flow_runs = self._reader(FLOW_RUN.name).unfiltered
         return LostTaskRuns(self._reader(TASK_RUN.name), flow_runs, told, self.known, lambda: self._events_kept)
+
+    def _flow_run_events(self, ids: Collection[str], window: Window) -> Iterable[StateEvent]:
+        if not ids:
+            return ()
+        kept = self._events_kept
+        within = Window(max(window.start, kept.start), min(window.end, kept.end))
+        return states_told(self.client, FLOW_RUN.resource_prefix, ids, within)
 
     @property
     def _events_kept(self) -> Window:

@@ -71,7 +71,8 @@ class ReadSettings(BaseConfiguration):
     """Ceiling on requests, retries included. On Prefect Cloud the account's limit is shared with the flows."""
     chunk_rows: int | None = None
     """Runs of each kind after which a first load, or a sync that comes late, stops and records how far it came; the
-    next run of the pipeline goes on there. Unset, one run loads everything."""
+    next run of the pipeline goes on there. Unset, one run loads everything. The last chunks of a first load are
+    smaller, and a sync that comes late stops earlier where there are many events."""
     runs_kept_days: float | None = None
     """How long the server keeps runs after they ended. Unset: 7 days on Prefect Cloud (its shortest), and what a
     self-hosted server says of its vacuum, which is for ever unless it is switched on."""

@@ -106,7 +106,9 @@ class Snapshots:
             self._ahead.pop(read.window, None)
             yield read
             rows_read += read.counted
-            if chunk_rows is not None and (rows_read >= chunk_rows or enough <= rows_read < left):
+            if chunk_rows is not None and (
+                rows_read >= chunk_rows or enough <= rows_read <= left - ROWS_PER_WINDOW // 2
+            ):
                 rest = whole.rest(read.window, newest_first)
                 self._under_way[rest, newest_first] = reading, left - rows_read
                 return

@@ -1,7 +1,6 @@
 """State history: the states of the runs that changed, from what rows and events told, else from the endpoint.
 
-The endpoint answers one run at a time. Events tell the states of task runs whole, 50 a request, and how states follow
-each other; of flow runs' states they leave out the details.
+The endpoint answers one run at a time.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from .cancellations import Cancellations
 from .chains import Chain, Chains, StateEvent
 from .change_capture import ChangeCapture
 from .clock import MICROSECOND, parse, text
-from .event_buffer import AFTER, BEFORE, EventBuffer
+from .event_buffer import AFTER, BEFORE, NEVER, EventBuffer
 from .exceptions import AccessRefused, NotFound
 from .held_states import HeldStates
 from .histories import RunHistory
@@ -61,6 +61,7 @@ class ToldHistories:
         self._lasts = lasts
         self._begin: datetime | None = None
         self._reached: datetime | None = None
+        self._looked_until: datetime | None = None
         self._seen: set[str] = set()
 
     def begin(self, state: State) -> None:
@@ -96,14 +97,19 @@ class ToldHistories:
 
     def _of_time(self, runs: list[RunRef], asked: Asked, part: Outcome) -> Iterator[list[RunHistory]]:
         """The same for runs that follow each other in time, from the events of that time."""
-        first, end = runs[0].expected, runs[-1].expected + MICROSECOND
-        window = Window(min(self._reached or first, first) if part.first_load else first, end)
-        self._reached = end
+        end = runs[-1].expected + MICROSECOND
+        begin = self._reached if part.first_load and self._reached else runs[0].expected
         self._seen.update(run.id for run in runs)
-        for piece, events in self._events_of(window, len(runs), more_follows=part.first_load and self._lasts):
-            here = [run for run in runs if piece.start <= run.expected < piece.end]
+        if end <= begin:
+            # read again after those that followed them: their events were dropped
+            yield self._chained([], runs, asked, part)
+            return
+        self._reached = end
+        for piece, events in self._events_of(Window(begin, end), len(runs), part.first_load and self._lasts):
+            here = [run for run in runs if run.expected < piece.end]
+            runs = runs[len(here) :]
             yield self._chained(events, here, asked, part)
-            self._look_for_lost(events, piece.end)
+            self._look_for_lost(events, piece)
 
     def _chained(
         self, events: Iterable[StateEvent], runs: list[RunRef], asked: Asked, part: Outcome
@@ -140,14 +146,17 @@ class ToldHistories:
         """Look for lost runs behind the last run of a first load, or in all of its time where there was no run."""
         if self._capture.lost and self._capture.lost.can_tell and begin and begin < self._recorded_before:
             for piece, events in self._events_of(Window(begin, self._recorded_before)):
-                self._look_for_lost(events, piece.end)
+                self._look_for_lost(events, piece)
 
-    def _look_for_lost(self, events: Iterable[StateEvent], before: datetime) -> None:
-        """Look up the runs that events of before a time name, and that no window up to that time brought."""
+    def _look_for_lost(self, events: Iterable[StateEvent], piece: Window) -> None:
+        """Look up the runs that events name up to the end of a piece, and that no window up to there brought."""
         if self._capture.lost:
-            before = min(before, self._recorded_before)
-            named = (event for event in events if event.occurred < before and event.run_id not in self._seen)
-            self._capture.lost.look_up(named)
+            # those of the pieces before were looked up with them
+            since = piece.start if piece.start == self._looked_until else NEVER
+            self._looked_until = piece.end
+            time = Window(since, min(piece.end, self._recorded_before))
+            named = (event for event in events if time.start <= event.occurred < time.end)
+            self._capture.lost.look_up(event for event in named if event.run_id not in self._seen)
 
     @property
     def _recorded_before(self) -> datetime:
@@ -165,7 +174,10 @@ class ToldHistories:
         if self._capture.reader.kind is not FLOW_RUN:
             events = self._events = self._buffer()
             try:
-                while not (window.empty or self._too_many(events, window, runs)):
+                # most may be of runs that the user does not want
+                narrowed = runs is not None and self._capture.reader.narrowed
+                too_many = narrowed and events.total(window) > (runs or 0) * EVENTS_A_PAGE
+                while not (window.empty or too_many):
                     piece, held = events.around(window, more_follows)
                     yield piece, held
                     window = window.rest(piece)
@@ -173,7 +185,3 @@ class ToldHistories:
                 pass
         if not window.empty:
             yield window, []
-
-    def _too_many(self, events: EventBuffer, window: Window, runs: int | None) -> bool:
-        # most may be of runs that the user does not want
-        return runs is not None and self._capture.reader.narrowed and events.total(window) > runs * EVENTS_A_PAGE
