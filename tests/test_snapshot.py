@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from threading import Semaphore
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_few_runs_are_not_cut_at_all() -> None:
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_chunks_go_on_where_the_last_one_ended(newest_first: bool, with_histories: bool) -> None:
     runs = Runs()
-    snapshots = Snapshots(reader(runs), with_histories)
+    snapshots = Snapshots(reader(runs), Semaphore(2), with_histories)
     rest, rows, chunks = WHOLE, [], 0
     while not rest.empty:
         before = len(rows)
@@ -104,7 +105,7 @@ def test_last_chunks_are_short(newest_first: bool, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(prefect_runs.snapshot, "ROWS_PER_WINDOW", 50)
 
     def chunks(chunk_rows: int) -> list[int]:
-        snapshots = Snapshots(reader(Runs()))
+        snapshots = Snapshots(reader(Runs()), Semaphore(2))
         rest, sizes = WHOLE, []
         while not rest.empty:
             windows = list(snapshots.chunk(rest, chunk_rows, newest_first))
@@ -124,7 +125,7 @@ def test_last_chunks_are_short(newest_first: bool, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("with_histories", [False, True])
 def test_what_was_read_ahead_is_dropped(with_histories: bool) -> None:
     runs = Runs()
-    snapshots = Snapshots(reader(runs), with_histories)
+    snapshots = Snapshots(reader(runs), Semaphore(2), with_histories)
     last = list(snapshots.chunk(WHOLE, 100))[-1]
     rest = WHOLE.rest(last.window)
     snapshots.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from threading import Semaphore
 
 from .client import Patience, PrefectClient
 from .credentials import Connection
@@ -45,6 +46,7 @@ class Access:
         self._with_histories = with_histories
         self._readers: dict[str, RunReader] = {}
         self._snapshots: dict[RunReader, Snapshots] = {}
+        self._turns = Semaphore(self.client.connections)
         self._event_buffers: dict[RunKind, EventBuffer] = {}
         self._histories: dict[RunKind, Histories] = {}
 
@@ -58,7 +60,7 @@ class Access:
     def snapshots(self, reader: RunReader) -> Snapshots:
         """The snapshots of what `reader` reads."""
         if reader not in self._snapshots:
-            self._snapshots[reader] = Snapshots(reader, self._with_histories)
+            self._snapshots[reader] = Snapshots(reader, self._turns, self._with_histories)
         return self._snapshots[reader]
 
     def event_buffer(self, kind: RunKind, kept: Callable[[], Window]) -> EventBuffer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, repeat
+from threading import Semaphore
 from typing import NamedTuple
 
 from .paging import Row
@@ -82,11 +83,13 @@ class Snapshots:
 
     Args:
         reader: reads the runs.
+        turns: one for each window that is read at the same time, of whatever kind of run.
         with_histories: whether histories are read too; fewer runs are then read ahead.
     """
 
-    def __init__(self, reader: RunReader, with_histories: bool = False) -> None:
+    def __init__(self, reader: RunReader, turns: Semaphore, with_histories: bool = False) -> None:
         self._reader = reader
+        self._turns = turns
         self._with_histories = with_histories
         # with how many runs are left
         self._under_way: dict[tuple[Window, bool], tuple[Generator[WindowRead, None, None], int]] = {}
@@ -130,15 +133,16 @@ class Snapshots:
     def _beside_loads(self, reads: Iterable[Callable[[], WindowRead]]) -> Generator[WindowRead, None, None]:
         """Results of `reads` for chunks that are loaded, while another kind of run is read too."""
         connections = self._reader.client.connections
-        # the other kind has the other half; read at once, all would end at once, and a load then keep the server idle
-        under_way = max(connections // 2, 1)
-        # histories keep it busy anyway
-        waiting = 1 if self._with_histories else connections - under_way + 1
-        return read_ahead(map(self._noted, reads), under_way, waiting)
+        if self._with_histories:
+            # they keep the server busy anyway
+            return read_ahead(map(self._noted, reads), max(connections // 2, 1), waiting=1)
+        # as many as a load leaves time for: so soon as one kind of run is read, the other has all connections
+        return read_ahead(map(self._noted, reads), connections, waiting=connections)
 
     def _noted(self, call: Callable[[], WindowRead]) -> Callable[[], WindowRead]:
         def read() -> WindowRead:
-            found = call()
+            with self._turns:
+                found = call()
             self._ahead[found.window] = found
             return found
 
