@@ -21,11 +21,10 @@ from dlt.common.runtime.collector_base import Collector
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
-from prefect_runs.clock import as_utc
+from prefect_runs.clock import EVER, as_utc
 from prefect_runs.run_reader import FAR_FUTURE
 from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs.tables import TABLES
-from prefect_runs.told_histories import EVER
 from prefect_runs.windows import Window
 
 from .alone import loading, working_folder

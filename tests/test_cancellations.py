@@ -39,6 +39,12 @@ def test_flow_run_that_was_in_flight_is_asked_for_again() -> None:
     assert asked == [{"in flight", "again"}]
 
 
+def test_states_that_this_load_does_not_read_may_be_old() -> None:
+    cancellations = Cancellations(None, lambda ids, _: map(cancelled, ids), wanted=True, states_read=lambda: False)
+    cancellations.note([("run", {"type": "COMPLETED"})])
+    assert cancellations.among({"run"}, Outcome(), Window(NOW - timedelta(hours=1), NOW)) == {"run"}
+
+
 @pytest.mark.parametrize(
     ("filters", "all_of_them"),
     [

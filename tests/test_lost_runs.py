@@ -86,20 +86,23 @@ def test_between_the_chunks_of_a_first_load_and_beside_many_that_are_not(
     copy.settings["lookback_minutes"] = 0.1 / 60
     hour = timedelta(hours=1)
     copy.since = now() - 6 * hour
-    lost_id = str(uuid.uuid4())
+    # one before the first run that was recorded, one between
+    lost_ids = {hours: str(uuid.uuid4()) for hours in (0.5, 3)}
     told = {event["payload"]["validated_state"]["type"]: event for event in run_flow(server, api)}
-    for number, event in enumerate(told[type_] for type_ in STATES):
-        resource = {**event["resource"], "prefect.resource.id": f"prefect.task-run.{lost_id}"}
-        moved = {"id": str(uuid.uuid4()), "occurred": (copy.since + 3 * hour + seconds(number)).isoformat()}
-        api.call("POST", "/events", [{**event, **moved, "resource": resource, "follows": None}])
+    for hours, lost_id in lost_ids.items():
+        for number, event in enumerate(told[type_] for type_ in STATES):
+            resource = {**event["resource"], "prefect.resource.id": f"prefect.task-run.{lost_id}"}
+            moved = {"id": str(uuid.uuid4()), "occurred": (copy.since + hours * hour + seconds(number)).isoformat()}
+            api.call("POST", "/events", [{**event, **moved, "resource": resource, "follows": None}])
     recorded = [api.task_run(scheduled(copy.since + hours * hour)) for hours in (1, 5) for _ in range(CHUNK)]
     api.outlive_its_second()
     copy.settings["chunk_rows"] = CHUNK
     monkeypatch.setattr(prefect_runs.state_history, "HISTORIES", 1)
     monkeypatch.setattr(prefect_runs.event_buffer, "HELD", events_held)
     assert copy.sync().whole
-    of_lost = f"SELECT type FROM prefect.task_run_states WHERE task_run_id = '{lost_id}'"
-    assert copy.values(f"{of_lost} ORDER BY timestamp") == STATES
+    for lost_id in lost_ids.values():
+        of_lost = f"SELECT type FROM prefect.task_run_states WHERE task_run_id = '{lost_id}'"
+        assert copy.values(f"{of_lost} ORDER BY timestamp") == STATES
     assert NUMBERED in lost(copy)
     for run_id in recorded:
         api.call("DELETE", f"/task_runs/{run_id}")

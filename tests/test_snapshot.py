@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from threading import Semaphore
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 import prefect_runs.snapshot
+from prefect_runs.exceptions import ServerUnavailable
 from prefect_runs.snapshot import Snapshots, planned_windows
 from prefect_runs.windows import Window
 
@@ -120,6 +123,43 @@ def test_last_chunks_are_short(newest_first: bool, monkeypatch: pytest.MonkeyPat
     assert sizes == sorted(sizes, reverse=True)
     # two hundred are expected in one moment
     assert sizes[-1] <= 200
+
+
+def test_windows_of_both_kinds_of_run_have_the_connections_together() -> None:
+    at_once: list[int] = []
+    under_way = Counter[str]()
+
+    class Slow(Runs):
+        def expected(self, window: Window) -> list[list[dict[str, Any]]]:
+            under_way["reads"] += 1
+            at_once.append(under_way["reads"])
+            time.sleep(0.002)
+            under_way["reads"] -= 1
+            return super().expected(window)
+
+    turns = Semaphore(2)
+    one, other = (Snapshots(reader(Slow()), turns).chunk(WHOLE, 100) for _ in range(2))
+    for _ in zip(one, other, strict=True):
+        pass
+    assert max(at_once) == 2
+    # both are read alone too
+    assert len(list(Snapshots(reader(Slow()), turns).chunk(WHOLE, None))) > 1
+    assert max(at_once) == 2
+
+
+def test_a_read_that_fails_ends_those_that_wait() -> None:
+    asked: list[Window] = []
+
+    class Down(Runs):
+        def expected(self, window: Window) -> list[list[dict[str, Any]]]:
+            asked.append(window)
+            raise ServerUnavailable("it is down")
+
+    turns = Semaphore(1)
+    with pytest.raises(ServerUnavailable, match="it is down"):
+        list(Snapshots(reader(Down()), turns).chunk(WHOLE, 100))
+    assert len(asked) == 1
+    assert turns.acquire(blocking=False)
 
 
 @pytest.mark.parametrize("with_histories", [False, True])

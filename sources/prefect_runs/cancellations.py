@@ -61,15 +61,14 @@ class Cancellations:
 
     def _in_doubt(self, ids: set[str], in_windows: bool) -> set[str]:
         """Those of `ids` that may have been cancelled though no state of theirs says so."""
-        if not self._wanted:
+        if not (self._wanted and self._states_read()):
             return ids
-        if not in_windows and self._states_read():
-            # what changed in a time is read with the events of flow runs of that time: any earlier states will do
-            unknown = ids - self._read.keys()
-            return unknown - self._known.last_numbers("flow_run_states", unknown).keys() if self._known else unknown
-        # those that were in flight may have been cancelled since
-        unknown = {run_id for run_id in ids if not self._read.get(run_id)}
+        # what changed in a time is read with the events of flow runs of that time: any earlier states will do. In
+        # windows a run that was in flight may have been cancelled since
+        unknown = {run_id for run_id in ids if run_id not in self._read or (in_windows and not self._read[run_id])}
         if self._known and unknown:
-            ended = [run_id for run_id, end in self._known.ends(FLOW_RUN.name, unknown).items() if end]
-            unknown -= self._known.last_numbers("flow_run_states", ended).keys()
+            not_read = unknown - self._read.keys()
+            if in_windows:
+                not_read = {run_id for run_id, end in self._known.ends(FLOW_RUN.name, not_read).items() if end}
+            unknown -= self._known.last_numbers("flow_run_states", not_read).keys()
         return unknown

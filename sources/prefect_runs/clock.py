@@ -9,6 +9,8 @@ MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 # a machine that is further behind than this has no clock that was ever set
 NOT_A_CLOCK = timedelta(hours=12)
+# before Prefect's first run
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def parse(text: str) -> datetime:

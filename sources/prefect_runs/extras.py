@@ -10,14 +10,14 @@ from functools import partial
 from dlt.common.json import json
 
 from .artifacts import body, changed_artifacts
-from .clock import text
+from .clock import EVER, text
 from .deployment_changes import deployment_version
 from .dimensions import dimension
 from .event_log import event_row, read_events
 from .events import EventFeed
 from .exceptions import NotFound
 from .inventory import INVENTORY
-from .logs import EVER, FailedLogs, Logs
+from .logs import FailedLogs, Logs
 from .paging import Row
 from .progress import State, StateCursor
 from .rows import shaped_pages

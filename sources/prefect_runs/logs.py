@@ -7,7 +7,7 @@ order without ties.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from .change_capture import ChangeCapture
 from .client import PrefectClient
@@ -23,8 +23,6 @@ WRITTEN = Key("timestamp", "TIMESTAMP_ASC", unique_sort=None)
 FAILED_STATE_TYPES = ("FAILED", "CRASHED")
 # runs whose logs are asked for together
 RUNS_ASKED = 100
-# no log was written before Prefect was
-EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Logs:

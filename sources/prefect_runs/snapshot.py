@@ -7,6 +7,7 @@ one that was. What changes meanwhile is later than the snapshot's ceiling, and t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
 from itertools import chain, repeat
 from threading import Semaphore
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from .read_ahead import read_ahead
 from .run_reader import RunReader
 from .settings import HISTORY_INTERVALS, ROWS_PER_WINDOW, RUNS_PER_HISTORY
 from .windows import Window, counted_windows, packed
+
+# windows that wait to be taken beside those that are being read
+WAITING = 4
 
 
 class WindowRead(NamedTuple):
@@ -94,6 +98,7 @@ class Snapshots:
         # with how many runs are left
         self._under_way: dict[tuple[Window, bool], tuple[Generator[WindowRead, None, None], int]] = {}
         self._ahead: dict[Window, WindowRead] = {}
+        self._failed: BaseException | None = None
 
     def chunk(self, whole: Window, chunk_rows: int | None, newest_first: bool = False) -> Iterator[WindowRead]:
         """Windows of `whole` in order, until they hold `chunk_rows` rows; in the last chunks of several fewer.
@@ -121,6 +126,7 @@ class Snapshots:
     ) -> tuple[Generator[WindowRead, None, None], int]:
         """Windows of `whole`, and how many runs are in it."""
         rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
+        self._failed = None
         runs = 0 if whole.empty else self._reader.count(whole)
         windows = planned_windows(self._reader, whole, rows, newest_first, runs)
         return self._beside_loads(_reads(self._reader, windows)), runs
@@ -137,12 +143,19 @@ class Snapshots:
             # they keep the server busy anyway
             return read_ahead(map(self._noted, reads), max(connections // 2, 1), waiting=1)
         # as many as a load leaves time for: so soon as one kind of run is read, the other has all connections
-        return read_ahead(map(self._noted, reads), connections, waiting=connections)
+        return read_ahead(map(self._noted, reads), connections, waiting=min(connections, WAITING))
 
     def _noted(self, call: Callable[[], WindowRead]) -> Callable[[], WindowRead]:
         def read() -> WindowRead:
             with self._turns:
-                found = call()
+                # of those that waited for their turn nobody wants the result
+                if self._failed:
+                    raise self._failed
+                try:
+                    found = call()
+                except BaseException as error:
+                    self._failed = error
+                    raise
             self._ahead[found.window] = found
             return found
 
@@ -150,7 +163,8 @@ class Snapshots:
 
     def close(self) -> None:
         """Drop what was read ahead."""
-        self._ahead.clear()
+        self._failed = CancelledError()
         while self._under_way:
             _, (reading, _) = self._under_way.popitem()
             reading.close()
+        self._ahead.clear()

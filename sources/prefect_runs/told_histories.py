@@ -7,13 +7,13 @@ out the details. Read for a span of time, they are those of all runs, the delete
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from .cancellations import Cancellations
 from .chains import Chain, Chains, StateEvent
 from .change_capture import ChangeCapture
-from .clock import MICROSECOND, parse, text
-from .event_buffer import AFTER, BEFORE, NEVER, EventBuffer
+from .clock import EVER, MICROSECOND, parse, text
+from .event_buffer import AFTER, BEFORE, EventBuffer
 from .exceptions import AccessRefused, NotFound
 from .held_states import HeldStates
 from .histories import RunHistory
@@ -27,8 +27,6 @@ from .windows import Window
 BATCH = 1_000
 # what one reply has of them
 EVENTS_A_PAGE = 50
-
-EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 Asked = Mapping[str, set[str]]
 """Run id → the states that make its history worth reading."""
@@ -98,18 +96,26 @@ class ToldHistories:
     def _of_time(self, runs: list[RunRef], asked: Asked, part: Outcome) -> Iterator[list[RunHistory]]:
         """The same for runs that follow each other in time, from the events of that time."""
         end = runs[-1].expected + MICROSECOND
-        begin = self._reached if part.first_load and self._reached else runs[0].expected
+        begin = self._first_load_from(runs[0]) if part.first_load else runs[0].expected
         self._seen.update(run.id for run in runs)
+        # read again after those that followed them: their events were dropped
+        again = runs if end <= begin else [run for run in runs if run.expected < begin - MICROSECOND]
+        if again:
+            yield self._chained([], again, asked, part)
         if end <= begin:
-            # read again after those that followed them: their events were dropped
-            yield self._chained([], runs, asked, part)
             return
+        runs = runs[len(again) :]
         self._reached = end
         for piece, events in self._events_of(Window(begin, end), len(runs), part.first_load and self._lasts):
             here = [run for run in runs if run.expected < piece.end]
             runs = runs[len(here) :]
             yield self._chained(events, here, asked, part)
             self._look_for_lost(events, piece)
+
+    def _first_load_from(self, first: RunRef) -> datetime:
+        """From where on the events are read of which those of the run `first` are the first that are needed."""
+        wants_lost = self._capture.lost and self._capture.lost.can_tell
+        return self._reached or (self._begin if wants_lost else None) or first.expected
 
     def _chained(
         self, events: Iterable[StateEvent], runs: list[RunRef], asked: Asked, part: Outcome
@@ -152,7 +158,7 @@ class ToldHistories:
         """Look up the runs that events name up to the end of a piece, and that no window up to there brought."""
         if self._capture.lost:
             # those of the pieces before were looked up with them
-            since = piece.start if piece.start == self._looked_until else NEVER
+            since = piece.start if piece.start == self._looked_until else EVER
             self._looked_until = piece.end
             time = Window(since, min(piece.end, self._recorded_before))
             named = (event for event in events if time.start <= event.occurred < time.end)
