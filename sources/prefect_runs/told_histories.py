@@ -14,6 +14,7 @@ from .chains import Chain, Chains, StateEvent
 from .change_capture import ChangeCapture
 from .clock import EVER, MICROSECOND, parse, text
 from .event_buffer import AFTER, BEFORE, EventBuffer
+from .events import LONGEST_QUERY
 from .exceptions import AccessRefused, NotFound
 from .held_states import HeldStates
 from .histories import RunHistory
@@ -114,8 +115,10 @@ class ToldHistories:
 
     def _first_load_from(self, first: RunRef) -> datetime:
         """From where on the events are read of which those of the run `first` are the first that are needed."""
-        wants_lost = self._capture.lost and self._capture.lost.can_tell
-        return self._reached or (self._begin if wants_lost else None) or first.expected
+        if self._reached or not (self._begin and self._capture.lost and self._capture.lost.can_tell):
+            return self._reached or first.expected
+        # lost ones may have been before. A server that keeps events for years has no end of times without any
+        return max(self._begin, first.expected - LONGEST_QUERY)
 
     def _chained(
         self, events: Iterable[StateEvent], runs: list[RunRef], asked: Asked, part: Outcome
