@@ -176,6 +176,7 @@ def test_long_pause_is_told_once(copy: Copy, api: PrefectApi) -> None:
     some_end(api, 4)
     copy.sync()
     some_end(api, 12)
+    api.outlive_its_second()
     # a first load in chunks leaves the kinds of run at different watermarks
     set_back(copy, timedelta(days=9), apart=seconds(3))
     so_far = len(ceilings(copy))
@@ -233,6 +234,7 @@ def test_server_counts_some_hundred_events_at_a_time(
 def test_what_the_warehouse_has_already_is_not_asked_for_by_id(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
     """As after a backfill, or a first load that took long."""
     ended = some_end(api, 24)
+    api.outlive_its_second()
     copy.url = proxy.url
     copy.settings["chunk_rows"] = CHUNK
     copy.sync()
