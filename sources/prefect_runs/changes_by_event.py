@@ -67,10 +67,10 @@ class ChangesByEvent:
         outside, deleted = self._out_of_reach(late - answered, latest)
         unresolved = late - outside - deleted
         outcome.gone |= self._reads.live(deleted)
+        next_since = plan.ceiling - self._lookback
         if self._lost:
             # what was not recorded within the lookback will not be
-            recorded_before = plan.ceiling - self._lookback
-            never = {run_id for run_id in unresolved if latest[run_id] < recorded_before}
+            never = {run_id for run_id in unresolved if latest[run_id] < next_since}
             self._lost.look_up(event for event in outcome.events if event.run_id in never)
         self._tell_unheard(plan, outcome, ledger)
         again = [event.occurred for event in outcome.events if event.run_id in unresolved]
@@ -79,7 +79,7 @@ class ChangesByEvent:
             # the server gives a subflow's new state to the task run that stands for it, and no event tells of that
             standing = news.not_seen({event.task_run_id for event in of_flow_runs if event.task_run_id})
             yield from self._reads.anew(standing, outcome, news)
-        outcome.remembered["events"] = ledger.without(again).since(plan.ceiling - self._lookback).state()
+        outcome.remembered["events"] = ledger.without(again).since(next_since).state()
 
     def _tell_unheard(self, plan: Plan, outcome: Outcome, ledger: EventLedger) -> None:
         """A gap where flow runs changed and the server has no event at all: it answers so too when it keeps none."""

@@ -87,7 +87,7 @@ class EventBuffer:
             reading.close()
 
     def _around(self, window: Window) -> Window:
-        return Window(max(window.start - BEFORE, self.kept.start), min(window.end + AFTER, self.kept.end))
+        return Window(window.start - BEFORE, window.end + AFTER).within(self.kept)
 
     def _read_on(self, until: datetime) -> EventsRead:
         """The events that follow what is held: a slice, or a part of one. `until`: where new slices end."""

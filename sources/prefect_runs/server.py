@@ -147,9 +147,7 @@ class Server:
     def _flow_run_events(self, ids: Collection[str], window: Window) -> Iterable[StateEvent]:
         if not ids:
             return ()
-        kept = self._events_kept
-        within = Window(max(window.start, kept.start), min(window.end, kept.end))
-        return states_told(self.client, FLOW_RUN.resource_prefix, ids, within)
+        return states_told(self.client, FLOW_RUN.resource_prefix, ids, window.within(self._events_kept))
 
     @property
     def _events_kept(self) -> Window:

@@ -53,11 +53,7 @@ def planned_windows(
     Args:
         counted: how many runs `whole` holds, where that was asked already.
     """
-
-    def count(window: Window) -> int:
-        return reader.count(window) if counted is None or window != whole else counted
-
-    for part, runs in counted_windows(whole, count, RUNS_PER_HISTORY, newest_first):
+    for part, runs in counted_windows(whole, reader.count, RUNS_PER_HISTORY, newest_first, counted):
         yield from _planned(reader, part, runs, rows, newest_first)
 
 

@@ -103,9 +103,9 @@ class ToldHistories:
         again = runs if end <= begin else [run for run in runs if run.expected < begin - MICROSECOND]
         if again:
             yield self._chained([], again, asked, part)
-        if end <= begin:
-            return
         runs = runs[len(again) :]
+        if not runs:
+            return
         self._reached = end
         for piece, events in self._events_of(Window(begin, end), len(runs), part.first_load and self._lasts):
             here = [run for run in runs if run.expected < piece.end]
@@ -173,7 +173,7 @@ class ToldHistories:
         return self._capture.next_since(self._capture.ceiling)
 
     def _events_of(
-        self, window: Window, runs: int | None = None, more_follows: bool = False
+        self, window: Window, runs: int = 0, more_follows: bool = False
     ) -> Iterator[tuple[Window, list[StateEvent]]]:
         """The pieces of a window in order, each with the events around its time.
 
@@ -184,8 +184,7 @@ class ToldHistories:
             events = self._events = self._buffer()
             try:
                 # most may be of runs that the user does not want
-                narrowed = runs is not None and self._capture.reader.narrowed
-                too_many = narrowed and events.total(window) > (runs or 0) * EVENTS_A_PAGE
+                too_many = self._capture.reader.narrowed and events.total(window) > runs * EVENTS_A_PAGE
                 while not (window.empty or too_many):
                     piece, held = events.around(window, more_follows)
                     yield piece, held

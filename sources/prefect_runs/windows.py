@@ -26,6 +26,10 @@ class Window:
         """Whether no time lies inside."""
         return self.end <= self.start
 
+    def within(self, bounds: Window) -> Window:
+        """What of the window lies in another; empty where none of it does."""
+        return Window(max(self.start, bounds.start), min(self.end, bounds.end))
+
     def halves(self) -> tuple[Window, Window]:
         """The window cut in the middle, on a whole microsecond."""
         middle = self.start + (self.end - self.start) // 2
@@ -49,16 +53,23 @@ class Window:
 
 
 def counted_windows(
-    whole: Window, count: Callable[[Window], int], at_most: int, newest_first: bool = False
+    whole: Window,
+    count: Callable[[Window], int],
+    at_most: int,
+    newest_first: bool = False,
+    counted: int | None = None,
 ) -> Iterator[tuple[Window, int]]:
     """Windows that cover `whole` in order, each with its number of rows, at most `at_most`.
 
     A window of one microsecond may hold more. Only what is asked for is counted: half of each split by
     `count`, the other half by subtraction, so a number is as good as its count and not a bound to rely on.
+
+    Args:
+        counted: the count of `whole`, where that was asked already.
     """
     if whole.empty:
         return
-    todo = [(whole, count(whole))]
+    todo = [(whole, count(whole) if counted is None else counted)]
     while todo:
         window, rows = todo.pop()
         if rows <= at_most or window.end - window.start <= MICROSECOND:
