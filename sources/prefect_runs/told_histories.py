@@ -118,7 +118,11 @@ class ToldHistories:
         if self._reached or not (self._begin and self._capture.lost and self._capture.lost.can_tell):
             return self._reached or first.expected
         # lost ones may have been before. A server that keeps events for years has no end of times without any
-        return max(self._begin, first.expected - LONGEST_QUERY)
+        before = Window(max(self._begin, first.expected - LONGEST_QUERY), first.expected - BEFORE - AFTER)
+        try:
+            return before.start if self._buffer().total(before) else first.expected
+        except (NotFound, AccessRefused):
+            return first.expected
 
     def _chained(
         self, events: Iterable[StateEvent], runs: list[RunRef], asked: Asked, part: Outcome
