@@ -134,8 +134,12 @@ def prefect_runs(
         shape = Shape(TABLES[name], server.workspace, rules)
 
         def rows() -> Pages:
+            # whether any of them changed is then known
+            yield from server.others_read("flow_runs", "task_runs")
+            state = progress(name)
+            if server.hourly_counts_stand(run_kind, state):
+                return
             with server.reading(name):
-                state = progress(name)
                 pages = shaped_pages(server.hourly_counts(run_kind, state), shape)
                 for page in server.worth_loading(name, pages, state):
                     yield server.loaded(name, page)

@@ -18,6 +18,7 @@ from .known import Known
 from .late_sync import LateSync
 from .lost_runs import LostTaskRuns
 from .news import News
+from .open_runs import OpenRuns
 from .outcome import Outcome, RunRef, run_ref, sift
 from .paging import Row
 from .progress import Cursor, Plan, State, snapshot_plan, snapshot_state
@@ -163,7 +164,7 @@ class ChangeCapture:
         if plan.selected:
             state.update(outcome.remembered)
             return
-        for key in ("snapshot", "behind", "events", "torn"):
+        for key in ("snapshot", "behind", "events", "torn", "old"):
             state.pop(key, None)
         state.update(outcome.remembered)
         state["scope"] = self._scope
@@ -172,8 +173,8 @@ class ChangeCapture:
 
     def _carry_out(self, plan: Plan, state: State, outcome: Outcome) -> Iterator[list[Row]]:
         table = self.reader.kind.name
-        open_from = self._open_window(plan.now).start
-        known = self.known.versions(table, plan.since, open_from) if self.known and plan.since else None
+        whole = self._open_window(plan.now)
+        known = self.known.versions(table, plan.since, whole.start) if self.known and plan.since else None
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
@@ -188,8 +189,9 @@ class ChangeCapture:
             if plan.rest:
                 outcome.remembered["behind"] = True
                 self._tally.gap(f"{table}: of a long pause, changes up to {text(plan.ceiling)} were read; {UNFINISHED}")
-            pages = chain(self._changes(plan, outcome, news), self._by_event.read(plan, state, outcome, news))
-            pages = chain(pages, self._missed(plan, outcome, news))
+            open_ = OpenRuns(self.reader, whole, plan.now, state.get("old"))
+            pages = chain(self._changes(plan, open_, outcome, news), self._by_event.read(plan, state, outcome, news))
+            pages = chain(pages, self._missed(plan, open_.window, outcome, news))
         yield from chain(pages, self._torn(plan, outcome, news))
 
     def _snapshot(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
@@ -239,20 +241,22 @@ class ChangeCapture:
                 f"{len(still) - REMEMBERED_RUNS} no sync asks again; verify --sweep --repair reads them"
             )
 
-    def _changes(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
+    def _changes(self, plan: Plan, open_: OpenRuns, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         assert plan.since is not None
         for rows in chain(
             self._reads.pages(self.reader.ended(Window(plan.since, plan.ceiling), or_later=not plan.rest)),
-            self._reads.pages(self.reader.open(self._open_window(plan.now))),
+            self._reads.pages(open_.pages()),
         ):
             yield sift(news.unseen(rows), outcome, news)
+        if old := open_.state():
+            outcome.remembered["old"] = old
 
-    def _missed(self, plan: Plan, outcome: Outcome, news: News) -> Iterator[list[Row]]:
+    def _missed(self, plan: Plan, open_window: Window, outcome: Outcome, news: News) -> Iterator[list[Row]]:
         """Runs that the reads would have brought, were they as the warehouse has them, and that none brought."""
         assert plan.since is not None
         if self.known:
             ended = Window(plan.since, plan.ceiling if plan.rest else FAR_FUTURE)
-            due = self.known.due(self.reader.kind.name, ended, self._open_window(plan.now))
+            due = self.known.due(self.reader.kind.name, ended, open_window)
             yield from self._reads.back(news.not_seen(due), outcome, news)
 
     def _are_new(self, plan: Plan) -> bool:

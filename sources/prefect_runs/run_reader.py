@@ -12,7 +12,7 @@ from .client import PrefectClient
 from .clock import parse, text
 from .exceptions import ServerFailed, UnexpectedReply, described
 from .filters import body, wanted_state_types
-from .paging import ENDED, EXPECTED, Body, Page, Row, keyset, overlapping, same_end
+from .paging import ENDED, EXPECTED, Body, Page, Row, bounds, keyset, overlapping, same_end
 from .read_ahead import batches, read_ahead
 from .rescue import RunPages
 from .rows import check_run
@@ -130,6 +130,10 @@ class RunReader:
         """
         return chain.from_iterable(self._keyset_expected(window, own) for own in self._open_conditions())
 
+    def count_open(self, window: Window) -> int:
+        """How many runs `open` gives."""
+        return sum(self._count("expected_start_time", window, own) for own in self._open_conditions())
+
     def _open_conditions(self) -> list[Body]:
         if self._end_filterable:
             return [{"end_time": {"is_null_": True}}]
@@ -159,9 +163,9 @@ class RunReader:
         """How many runs have an `end_time` in `window`; only where `counts_ended`."""
         return self._count("end_time", window)
 
-    def _count(self, time: str, window: Window) -> int:
-        own = {time: {"after_": window.start.isoformat(), "before_": window.last.isoformat()}}
-        return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, own)))
+    def _count(self, time: str, window: Window, own: Body | None = None) -> int:
+        asked = {**(own or {}), time: bounds(window.start, window.last)}
+        return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, asked)))
 
     def history(self, window: Window, step: timedelta) -> list[Row]:
         """The server's own counts: an item for each `step` of `window`, at most `HISTORY_INTERVALS` of them.

@@ -14,7 +14,7 @@ from .access import Access
 from .cancellations import CANCELLED, Cancellations
 from .chains import StateEvent
 from .change_capture import UNFINISHED, ChangeCapture
-from .clock import text
+from .clock import floor, parse, text
 from .dimensions import DIMENSIONS, dimension, of_ids
 from .events import EventFeed, states_told
 from .filters import lets_through, scope
@@ -34,7 +34,7 @@ from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunKind, RunReader
 from .selection import Selection
-from .settings import RUN_TABLES, STATE_TABLES, ReadSettings, RunFilters
+from .settings import HISTORY_INTERVAL, RUN_TABLES, STATE_TABLES, ReadSettings, RunFilters
 from .shared_ids import shared_id
 from .state_history import StateHistory
 from .tables import TABLES
@@ -174,6 +174,13 @@ class Server:
         for history in self._histories.values():
             history.read_ahead()
 
+    def hourly_counts_stand(self, runs: str, state: State) -> bool:
+        """Whether the counts of `runs` need not be read: they were in this hour, and this sync found no run changed."""
+        if state.get("scope") != self.scope or runs not in self._read:
+            return False
+        changed = any(self.tally.rows_loaded[table] or self._gone(table) for table in RUN_TABLES)
+        return not changed and floor(parse(state["until"]), HISTORY_INTERVAL) == floor(self.ceiling, HISTORY_INTERVAL)
+
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
         if state.get("scope") != self.scope:
@@ -280,10 +287,7 @@ class Server:
         for table, there in self._whole.items():
             yield [self._tombstone(table, id_, DELETED) for id_ in sorted(self.known.live_ids(table) - there)]
             yield [self._no_tombstone(table, id_) for id_ in sorted(self.known.tombstoned(table, there))]
-        gone = {
-            table: {id_ for outcome in capture.outcomes for id_ in outcome.gone}
-            for table, capture in self._captures.items()
-        }
+        gone = {table: self._gone(table) for table in self._captures}
         # a flow run's task runs go with it, and no read shows those that ended long before
         gone.setdefault("task_runs", set()).update(self.known.task_runs_of(gone.get("flow_runs", set())))
         for table, run_ids in gone.items():
@@ -298,6 +302,10 @@ class Server:
             for ids in batches(loaded, TOMBSTONES):
                 back = self.known.tombstoned(table, ids)
                 yield [self._no_tombstone(table, id_) for id_ in sorted(back)]
+
+    def _gone(self, table: str) -> set[str]:
+        capture = self._captures.get(table)
+        return {id_ for outcome in capture.outcomes for id_ in outcome.gone} if capture else set()
 
     def _tombstone(self, table: str, id_: str, reason: str) -> Row:
         return {"resource": table, "id": id_, "noticed_at": text(self.ceiling), "reason": reason}

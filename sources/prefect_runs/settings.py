@@ -61,8 +61,8 @@ class ReadSettings(BaseConfiguration):
     horizon_hours: float = 24.0
     """How far ahead scheduled runs are read: Prefect makes up to 100 a deployment, and deletes them again."""
     in_flight_days: float = 30.0
-    """Runs in flight that were expected longer ago are not asked for at every sync: a killed flow stays
-    RUNNING for ever, so this set only grows. When one of them ends or changes state it is found all the same."""
+    """Runs in flight that were expected longer ago are not asked for: a killed flow stays RUNNING for ever, so this set
+    only grows. When one of them ends or changes state it is found all the same."""
     page_size: int = 200
     """Rows a page, which is also the server's maximum unless `PREFECT_API_DEFAULT_LIMIT` was changed."""
     connections: int = 4
@@ -79,7 +79,7 @@ class ReadSettings(BaseConfiguration):
     events_kept_days: float | None = None
     """How long the server keeps events. Unset: 7 days on Prefect Cloud, and what a self-hosted server says."""
     history_hours: int = 72
-    """Trailing hours that `flow_run_history` and `task_run_history` read again at every sync."""
+    """Trailing hours that `flow_run_history` and `task_run_history` read again, when a run changed or an hour began."""
     log_level: str | None = None
     """`logs`: the lowest level, such as WARNING, or its number. Unset: every log that the server has."""
     log_failed_only: bool = False
