@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
+import dlt
+import duckdb
 import pytest
 from conftest import DATABASE, IMPATIENT, VERSION, Copy
 from fault_proxy import FaultProxy, Recorded
 from prefect_api import PrefectApi, now, scheduled
 
-from prefect_runs import open_runs
+from prefect_runs import open_runs, prefect_runs
 from prefect_runs.clock import parse
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 DAY = timedelta(days=1)
+# an hour that does not end amid a test
+HOUR_WITHOUT_END = timedelta(days=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +30,13 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def old(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> Iterator[list[str]]:
+def old(copy: Copy, api: PrefectApi, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Flow runs that are in flight for days, more than a page of them, which syncs have read."""
     copy.since = now() - 9 * DAY
-    copy.settings["page_size"] = 2
+    # so that the start date leaves none of them out
+    copy.settings.update(page_size=2, in_flight_days=5)
     copy.url = proxy.url
+    monkeypatch.setattr(open_runs, "OLD_READ_EVERY", HOUR_WITHOUT_END)
     runs = [api.flow_run(scheduled(now() - 3 * DAY)) for _ in range(3)]
     for run_id in runs:
         api.set_flow_run(run_id, "PENDING")
@@ -80,11 +87,46 @@ def test_new_one_that_is_old_already_is_found_at_once(copy: Copy, old: list[str]
     assert report.new["flow_runs"] == 1
 
 
+def test_all_are_read_where_filters_may_leave_some_out(
+    copy: Copy, old: list[str], api: PrefectApi, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__STATE_TYPES", '["RUNNING"]')
+    for _ in range(3):
+        proxy.requests.clear()
+        copy.sync()
+    assert not requests_to(proxy, "/flow_runs/count")
+    assert any(now() - start > 4 * DAY for start in reads_of_open(proxy))
+
+
+def test_edit_is_not_lost_where_the_source_knows_no_warehouse(old: list[str], api: PrefectApi, tmp_path: Path) -> None:
+    settings = {"page_size": 2, "lookback_minutes": 1 / 60}
+    database = tmp_path / "own.duckdb"
+    pipeline = dlt.pipeline(
+        "own", destination=dlt.destinations.duckdb(str(database)), dataset_name="prefect", pipelines_dir=str(tmp_path)
+    )
+    for name in ("one", "two", "three"):
+        api.call("PATCH", f"/flow_runs/{old[0]}", {"name": name})
+        pipeline.run(prefect_runs(api.url, workspace="own", settings=settings).with_resources("flow_runs"))
+        with duckdb.connect(str(database)) as warehouse:
+            sql = f"SELECT name FROM prefect.flow_runs WHERE id = '{old[0]}'"
+            assert warehouse.execute(sql).fetchall() == [(name,)]
+
+
 def test_edit_without_an_event_is_found_within_the_hour(
     copy: Copy, old: list[str], api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.call("PATCH", f"/flow_runs/{old[0]}", {"name": "renamed"})
-    monkeypatch.setattr(open_runs, "OLD_READ_EVERY", timedelta(0))
+    monkeypatch.setattr(open_runs, "OLD_READ_EVERY", timedelta(microseconds=1))
+    copy.sync_and_compare()
+    assert copy.values("SELECT name FROM prefect.flow_runs WHERE name = 'renamed'") == ["renamed"]
+
+
+def test_edit_of_one_that_leaves_the_days_in_question_is_found_all_the_same(
+    copy: Copy, old: list[str], api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.call("PATCH", f"/flow_runs/{old[0]}", {"name": "renamed"})
+    copy.settings["in_flight_days"] = 2
+    monkeypatch.setattr(open_runs, "OLD_READ_EVERY", timedelta(microseconds=1))
     copy.sync_and_compare()
     assert copy.values("SELECT name FROM prefect.flow_runs WHERE name = 'renamed'") == ["renamed"]
 
@@ -98,7 +140,7 @@ def test_few_are_read_each_time(copy: Copy, old: list[str], api: PrefectApi, pro
     api.call("PATCH", f"/flow_runs/{old[1]}", {"name": "renamed"})
     copy.sync_and_compare()
     assert not requests_to(proxy, "/flow_runs/count")
-    assert any(now() - start > 5 * DAY for start in reads_of_open(proxy))
+    assert any(now() - start > 4 * DAY for start in reads_of_open(proxy))
 
 
 class TestHourlyCounts:
@@ -113,10 +155,8 @@ class TestHourlyCounts:
 
     @pytest.fixture
     def hour(self, monkeypatch: pytest.MonkeyPatch) -> timedelta:
-        """An hour that does not end amid a test."""
-        hour = timedelta(days=40_000)
-        monkeypatch.setattr("prefect_runs.server.HISTORY_INTERVAL", hour)
-        return hour
+        monkeypatch.setattr("prefect_runs.server.HISTORY_INTERVAL", HOUR_WITHOUT_END)
+        return HOUR_WITHOUT_END
 
     def test_are_read_when_a_run_changed(self, copy: Copy, api: PrefectApi, proxy: FaultProxy, hour: timedelta) -> None:
         copy.url = proxy.url

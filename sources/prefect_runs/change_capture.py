@@ -173,8 +173,8 @@ class ChangeCapture:
 
     def _carry_out(self, plan: Plan, state: State, outcome: Outcome) -> Iterator[list[Row]]:
         table = self.reader.kind.name
-        whole = self._open_window(plan.now)
-        known = self.known.versions(table, plan.since, whole.start) if self.known and plan.since else None
+        open_ = self._open_runs(plan.now, state)
+        known = self.known.versions(table, plan.since, open_.whole.start) if self.known and plan.since else None
         news = News(plan, known, self._settings.lookback, self._settings.horizon)
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
@@ -189,7 +189,6 @@ class ChangeCapture:
             if plan.rest:
                 outcome.remembered["behind"] = True
                 self._tally.gap(f"{table}: of a long pause, changes up to {text(plan.ceiling)} were read; {UNFINISHED}")
-            open_ = OpenRuns(self.reader, whole, plan.now, state.get("old"))
             pages = chain(self._changes(plan, open_, outcome, news), self._by_event.read(plan, state, outcome, news))
             pages = chain(pages, self._missed(plan, open_.window, outcome, news))
         yield from chain(pages, self._torn(plan, outcome, news))
@@ -285,8 +284,12 @@ class ChangeCapture:
         if lost:
             self._tally.lose(Window(lost.start, min(lost.end, plan.ceiling)), plan.now - lost.end)
 
-    def _open_window(self, ceiling: datetime) -> Window:
-        return Window(ceiling - timedelta(days=self._settings.in_flight_days), ceiling + self._settings.horizon)
+    def _open_runs(self, now: datetime, state: State) -> OpenRuns:
+        wanted = Window(now - timedelta(days=self._settings.in_flight_days), now + self._settings.horizon)
+        # else one may change, and be outside of the filters or without an end, so that only its absence tells; and
+        # without a warehouse to ask, what changed before the lookback is not loaded later
+        all_told = self.known is not None and self.reader.counts_ended and not self.reader.leaves_out(wanted)
+        return OpenRuns(self.reader, wanted, now, state.get("old") if all_told else None)
 
 
 def _nulls_filled(row: Row, links: Mapping[str, str], columns: Collection[str]) -> Row:

@@ -54,6 +54,11 @@ def server_time(date: datetime, here: datetime) -> datetime:
     return here if date - NOT_A_CLOCK < here < date else date
 
 
+def in_one_step(first: datetime, second: datetime, step: timedelta) -> bool:
+    """Whether no multiple of `step` (since 1970), such as a full hour, lies between two times."""
+    return floor(first, step) == floor(second, step)
+
+
 def floor(time: datetime, step: timedelta) -> datetime:
     """The last multiple of `step` (since 1970) that is not after `time`."""
     epoch = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Runs in flight: all of them are read, but many old ones only where something happened to them, or once an hour.
+"""Runs in flight: all of them are read, but many old ones only when their number changed, or an hour began.
 
 Runs that were killed stay in flight for ever, so old ones only become more. What happens to them mostly ends them,
 makes an event or changes their number. An edit, or one that takes the place of another, is seen within the hour.
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
-from .clock import parse, text
+from .clock import in_one_step, parse, text
 from .paging import Row
 from .progress import State
 from .run_reader import DAY, RunReader
 from .windows import Window
 
-# old: expected longer ago than a day
+# old: expected longer ago than this
 YOUNG = DAY
 OLD_READ_EVERY = timedelta(hours=1)
 
@@ -43,44 +44,56 @@ class OldRuns:
             "read_at": text(self.read_at),
         }
 
-    def stand(self, reader: RunReader, whole: Window, now: datetime) -> bool:
-        """Whether they need not be read again, of those in `whole`: a request, or none when their hour is over."""
-        lately = timedelta(0) <= now - self.read_at < OLD_READ_EVERY
-        return lately and self.window.start <= whole.start and reader.count_open(self.window) == self.runs
-
 
 class OpenRuns:
     """The runs in flight that one sync reads.
 
     Args:
         reader: reads the runs.
-        whole: the expected starts of those in flight that matter.
+        wanted: the expected starts of those in flight that matter.
         now: the server's time.
-        before: the `state` that the last sync left, if any.
+        before: the `state` that the last sync left; None where it left none, or all are to be read.
     """
 
-    def __init__(self, reader: RunReader, whole: Window, now: datetime, before: State | None) -> None:
+    def __init__(self, reader: RunReader, wanted: Window, now: datetime, before: State | None) -> None:
         self._reader = reader
+        self._wanted = wanted
         self._now = now
-        old = OldRuns.from_state(before) if before else None
-        self._old = old if old and old.stand(reader, whole, now) else None
-        self.window = Window(self._old.window.end, whole.end) if self._old else whole
-        """The expected starts of the runs that are read."""
+        self._before = OldRuns.from_state(before) if before else None
+        self._read: OldRuns | None = None
+
+    @property
+    def whole(self) -> Window:
+        """The expected starts of the runs that are read, or need not be."""
+        if not self._before:
+            return self._wanted
+        # those that ceased to matter since they were read are read once more
+        return Window(min(self._wanted.start, self._before.window.start), self._wanted.end)
+
+    @cached_property
+    def window(self) -> Window:
+        """The expected starts of the runs that are read; asks how many old ones there are, if they were read lately."""
+        old = self._unchanged
+        return Window(old.window.end, self._wanted.end) if old else self.whole
+
+    @cached_property
+    def _unchanged(self) -> OldRuns | None:
+        old = self._before
+        if old and in_one_step(old.read_at, self._now, OLD_READ_EVERY):
+            return old if self._reader.count_open(old.window) == old.runs else None
+        return None
 
     def pages(self) -> Iterator[list[Row]]:
         """Their pages."""
-        if self._old:
-            yield from self._reader.open(self.window)
-            return
-        old = Window(self.window.start, self._now - YOUNG)
+        old = Window(self._wanted.start, self._now - YOUNG)
         ids: set[str] = set()
         for rows in self._reader.open(self.window):
-            ids.update(row["id"] for row in rows if parse(row["expected_start_time"]) < old.end)
+            ids.update(row["id"] for row in rows if old.start <= parse(row["expected_start_time"]) < old.end)
             yield rows
         # what fits into a page is as soon read as counted
-        if len(ids) > self._reader.client.page_size:
-            self._old = OldRuns(old, len(ids), self._now)
+        read = OldRuns(old, len(ids), self._now) if len(ids) > self._reader.client.page_size else None
+        self._read = self._unchanged or read
 
     def state(self) -> State:
         """What the next sync wants as `before`, when all pages were taken; empty where it is to read all."""
-        return self._old.state() if self._old else {}
+        return self._read.state() if self._read else {}

@@ -89,6 +89,10 @@ class RunReader:
         """Whether the user asked for some of the runs by more than their start."""
         return bool(body(self._filters.without_start(), self.kind.name, {}))
 
+    def leaves_out(self, window: Window) -> bool:
+        """Whether the user's filters may leave out runs expected in `window`."""
+        return self.narrowed or (self.start is not None and self.start > window.start)
+
     @property
     def start(self) -> datetime | None:
         """The user's bound: runs expected earlier are not wanted."""
@@ -131,7 +135,7 @@ class RunReader:
         return chain.from_iterable(self._keyset_expected(window, own) for own in self._open_conditions())
 
     def count_open(self, window: Window) -> int:
-        """How many runs `open` gives."""
+        """How many runs `open` gives, and how many of them it cannot give."""
         return sum(self._count("expected_start_time", window, own) for own in self._open_conditions())
 
     def _open_conditions(self) -> list[Body]:

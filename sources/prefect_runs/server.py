@@ -14,7 +14,7 @@ from .access import Access
 from .cancellations import CANCELLED, Cancellations
 from .chains import StateEvent
 from .change_capture import UNFINISHED, ChangeCapture
-from .clock import floor, parse, text
+from .clock import in_one_step, parse, text
 from .dimensions import DIMENSIONS, dimension, of_ids
 from .events import EventFeed, states_told
 from .filters import lets_through, scope
@@ -175,11 +175,11 @@ class Server:
             history.read_ahead()
 
     def hourly_counts_stand(self, runs: str, state: State) -> bool:
-        """Whether the counts of `runs` need not be read: they were in this hour, and this sync found no run changed."""
+        """Whether the counts of `runs` need not be read: they were in this hour, and this sync finds no run changed."""
         if state.get("scope") != self.scope or runs not in self._read:
             return False
         changed = any(self.tally.rows_loaded[table] or self._gone(table) for table in RUN_TABLES)
-        return not changed and floor(parse(state["until"]), HISTORY_INTERVAL) == floor(self.ceiling, HISTORY_INTERVAL)
+        return not changed and in_one_step(parse(state["until"]), self.ceiling, HISTORY_INTERVAL)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""

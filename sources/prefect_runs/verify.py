@@ -63,7 +63,7 @@ class Verify:
         whole: reads them without filters.
         holdings: the warehouse.
         watermark: up to when the last sync read changes.
-        open_from: open runs expected from then on are read by every sync.
+        open_from: open runs expected from then on are read by every sync, or counted where they are old and many.
         ended_from: runs that ended from then on are read by the next sync.
         reason: why a run is gone that ended then.
     """

@@ -166,17 +166,18 @@ TASK_RUN_STATES = _states("task")
 def _history(run: str) -> Table:
     return Table(
         f"{run}_run_history",
-        f"The server's own counts of {run} runs per hour of expected start time and present state.",
+        f"The server's own counts of {run} runs per hour of expected start time and present state, read when a run "
+        "changed, and once an hour.",
         (
             Column("interval_start", "timestamp", "Start of the hour.", nullable=False),
             WORKSPACE,
             *columns(
                 ("interval_end", "timestamp", "End of the hour, itself not inside."),
-                ("state_type", "text", "State type that the runs have now."),
-                ("state_name", "text", "State name that the runs have now."),
-                ("count_runs", "bigint", "Runs expected to start in that hour that are in that state now."),
-                ("sum_estimated_run_time", "double", "Their run times together (seconds)."),
-                ("sum_estimated_lateness", "double", "Their lateness together (seconds)."),
+                ("state_type", "text", "State type that the runs had when they were counted."),
+                ("state_name", "text", "State name that the runs had when they were counted."),
+                ("count_runs", "bigint", "Runs expected to start in that hour that were in that state."),
+                ("sum_estimated_run_time", "double", "Their run times together, up to then (seconds)."),
+                ("sum_estimated_lateness", "double", "Their lateness together, up to then (seconds)."),
                 ("emptied", "bool", "Always null here: marks an hour whose runs are all gone, so that it is removed."),
             ),
         ),
