@@ -29,7 +29,6 @@ from .lost_runs import LostTaskRuns
 from .paging import Row
 from .privacy import Privacy
 from .progress import STATE_KEY, State
-from .read_ahead import batches
 from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunKind, RunReader
@@ -40,16 +39,11 @@ from .state_history import StateHistory
 from .tables import TABLES
 from .tally import Tally
 from .told_histories import ToldHistories
+from .tombstones import Tombstones
 from .unchanged import unless_unchanged
 from .verify import Verify
 from .windows import Window
 
-# tombstones of one page
-TOMBSTONES = 1_000
-# the reason of a tombstone whose run never had a row
-EVENTS_ONLY = "events_only"
-# the reason of what the server's own list no longer has
-DELETED: Reason = "deleted"
 # small tables that are read whole, so that what is gone is noticed
 WHOLE = (*DIMENSIONS, *INVENTORY)
 
@@ -237,11 +231,7 @@ class Server:
         whole = self._reader(runs).unfiltered
         open_from = watermark - timedelta(days=self._settings.in_flight_days)
         ended_from = watermark - self._settings.lookback
-
-        def reason(ended: datetime | None) -> Reason:
-            return self.retention.reason(ended, self.ceiling)
-
-        return Verify(self._reader(runs), whole, holdings, watermark, open_from, ended_from, reason)
+        return Verify(self._reader(runs), whole, holdings, watermark, open_from, ended_from, self._reason)
 
     def history_comparison(self, runs: str, held: HeldHistories, watermark: datetime) -> HistoryComparison:
         """What compares the state histories of `flow_runs` or `task_runs` with the endpoint's."""
@@ -284,34 +274,21 @@ class Server:
         """Pages of tombstones of what is gone, and of those to be removed from what came back."""
         if self.known is None:
             return
+        made = Tombstones(self.known, self.ceiling, self._reason)
         for table, there in self._whole.items():
-            yield [self._tombstone(table, id_, DELETED) for id_ in sorted(self.known.live_ids(table) - there)]
-            yield [self._no_tombstone(table, id_) for id_ in sorted(self.known.tombstoned(table, there))]
-        gone = {table: self._gone(table) for table in self._captures}
-        # a flow run's task runs go with it, and no read shows those that ended long before
-        gone.setdefault("task_runs", set()).update(self.known.task_runs_of(gone.get("flow_runs", set())))
-        for table, run_ids in gone.items():
-            for ids in batches(sorted(run_ids), TOMBSTONES):
-                ends = self.known.ends(table, ids)
-                reasons = {id_: self.retention.reason(ends.get(id_), self.ceiling) for id_ in ids}
-                yield [self._tombstone(table, id_, reasons[id_]) for id_ in ids]
-        for ids in batches(sorted(self.lost.found if self.lost else ()), TOMBSTONES):
-            yield [self._tombstone(TASK_RUN.name, id_, EVENTS_ONLY) for id_ in ids]
+            yield from made.of_small_table(table, there)
+        yield from made.of_gone({table: self._gone(table) for table in self._captures})
+        yield from made.of_lost(TASK_RUN.name, self.lost.found if self.lost else ())
         for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
-            for ids in batches(loaded, TOMBSTONES):
-                back = self.known.tombstoned(table, ids)
-                yield [self._no_tombstone(table, id_) for id_ in sorted(back)]
+            yield from made.ended_of(table, loaded)
 
     def _gone(self, table: str) -> set[str]:
         capture = self._captures.get(table)
         return {id_ for outcome in capture.outcomes for id_ in outcome.gone} if capture else set()
 
-    def _tombstone(self, table: str, id_: str, reason: str) -> Row:
-        return {"resource": table, "id": id_, "noticed_at": text(self.ceiling), "reason": reason}
-
-    def _no_tombstone(self, table: str, id_: str) -> Row:
-        return {"resource": table, "id": id_, "returned": True}
+    def _reason(self, ended: datetime | None) -> Reason:
+        return self.retention.reason(ended, self.ceiling)
 
     def sync_row(self) -> Row:
         """What this sync did so far, as a row of `syncs`."""
