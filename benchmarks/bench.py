@@ -60,7 +60,8 @@ Every line is the median of several runs (of a full sync: {repeat}), measured in
 its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends
 them (compressed). What is compared is compared round by round. A real Prefect {prefect} server on SQLite runs on the
 same machine; its runs are generated, {days} days of them, with states and events as a server writes them. The larger
-server has {larger} times the history: as many runs a day for {larger} times as many days, with all their events.
+server has {larger} times the history: as many runs a day for {larger} times as many days, with all their events. *Growth*
+compares rounds in which both were measured in turns, with nothing but that on the machine.
 
 - **floor**: the requests that the sync sends, sent again over as many connections, the replies thrown away.
 - **prefect-runs**: the command. *Full sync of runs* is a first load of flow runs and task runs. *Full sync with state
@@ -77,7 +78,12 @@ The last three cannot tell what changed, nor what is missing: their next sync is
 
 
 class Bench:
-    """The measurements of one server; `copies` is an empty folder, `changes` how many runs of each kind change."""
+    """The measurements of one server; `copies` is an empty folder, `changes` how many runs of each kind change.
+
+    `copy` is what was loaded last.
+    """
+
+    copy: Copy
 
     def __init__(self, url: str, copies: Path, figures: Server, changes: tuple[int, int]) -> None:
         self.url = url
@@ -86,7 +92,13 @@ class Bench:
         self._changes = changes
         self._requests = copies / "requests.jsonl"
 
-    def full(self, what: str, repeat: int, tables: tuple[str, ...], *options: str, rivals: str | None = None) -> Copy:
+    def beside(self) -> Bench:
+        """Measurements of the same warehouse, with figures of their own."""
+        other = Bench(self.url, self._copies, Server(self.figures.title), self._changes)
+        other.copy = self.copy
+        return other
+
+    def full(self, what: str, repeat: int, tables: tuple[str, ...], *options: str, rivals: str | None = None) -> None:
         """First loads into empty warehouses, next to their floor; the last one is kept."""
         first = self._empty(f"{what} recorded")
         first.recorded(self._requests, "sync", *options)
@@ -99,29 +111,30 @@ class Bench:
                 self._rivals(what, states=tables != RUN_TABLES, before=rivals)
             if number < repeat - 1:
                 copy.remove()
-        return copy
+        self.copy = copy
 
-    def load(self, what: str) -> Copy:
+    def load(self, what: str) -> None:
         """One first load of everything, without its floor."""
-        copy = self._empty(what)
-        self._add(what, copy.command("sync"), copy.rows(*ROW_TABLES))
-        return copy
+        self.copy = self._empty(what)
+        self._add(what, self.copy.command("sync"), self.copy.rows(*ROW_TABLES))
 
-    def again(self, what: str, copy: Copy, repeat: int, command: str = "sync") -> None:
-        """A command on a warehouse that is put back before each time, next to its floor."""
-        copy.keep()
-        copy.recorded(self._requests, command)
-        for _ in range(repeat):
-            self._floor(what)
-            copy.put_back()
-            found = copy.command(command)
-            self._add(what, found, _loaded(found) if command == "sync" else 0)
+    def keep(self, command: str) -> None:
+        """Remember the warehouse, and what the command asks the server for on it."""
+        self.copy.keep()
+        self.copy.recorded(self._requests, command)
 
-    def profile(self, what: str, copy: Copy) -> None:
+    def once(self, what: str, command: str) -> None:
+        """The command on the warehouse as it was kept, next to its floor."""
+        self._floor(what)
+        self.copy.put_back()
+        found = self.copy.command(command)
+        self._add(what, found, _loaded(found) if command == "sync" else 0)
+
+    def profile(self, what: str) -> None:
         """Say whose code a sync's time was spent in; the profiler makes it slower, so in parts of the whole."""
-        copy.put_back()
+        self.copy.put_back()
         result = self._copies / "profile.json"
-        copy.profiled(result, "sync")
+        self.copy.profiled(result, "sync")
         seconds: dict[str, float] = json.loads(result.read_text())
         whole = sum(seconds.values())
         parts = [(name, round(100 * own / whole)) for name, own in seconds.items()]
@@ -142,9 +155,9 @@ class Bench:
             f"{flow_runs:,} flow runs."
         )
 
-    def sample(self, copy: Copy) -> None:
+    def sample(self) -> None:
         """Compare histories with the endpoint."""
-        runs, states, found = differences(self.url, copy.database, SAMPLE)
+        runs, states, found = differences(self.url, self.copy.database, SAMPLE)
         self.figures.note(f"{runs:,} runs drawn by lot, {states:,} states: {len(found)} runs differ from the endpoint.")
         for difference in found[:5]:
             print(difference, flush=True)
@@ -232,8 +245,21 @@ def server(
             started.close()
 
 
-def measure(asked: argparse.Namespace, times: int) -> Server:
-    """All figures of a server with `times` the history; of a larger one without rivals and what takes an hour."""
+def again(what: str, benches: Sequence[Bench], repeat: int, command: str = "sync") -> None:
+    """A command on the warehouse of each of `benches`, in turns; all are put back before each time."""
+    for bench in benches:
+        bench.keep(command)
+    for _ in range(repeat):
+        for bench in benches:
+            bench.once(what, command)
+
+
+@contextmanager
+def measured_server(asked: argparse.Namespace, times: int, *beside: Bench) -> Iterator[Bench]:
+    """A server with `times` the history, and all its figures; of a larger one without rivals and what takes an hour.
+
+    What is measured again and again is measured of `beside` in the same rounds.
+    """
     flow_runs, task_runs = asked.flow_runs * times, asked.task_runs * times
     # nobody here asks for the events of a resource, whose rows are a third of the database
     lean = ["--no-event-resources"] if times > 1 else []
@@ -242,22 +268,26 @@ def measure(asked: argparse.Namespace, times: int) -> Server:
         figures = Server(title)
         bench = Bench(started.url, Path(folder), figures, (asked.flow_runs // 100, asked.task_runs // 100))
         if times == 1:
-            bench.full(RUNS, asked.repeat, RUN_TABLES, *ONLY_RUNS, rivals="" if asked.rivals else None).remove()
+            bench.full(RUNS, asked.repeat, RUN_TABLES, *ONLY_RUNS, rivals="" if asked.rivals else None)
+            bench.copy.remove()
             part = bench.before(flow_runs) if asked.rivals else None
-            copy = bench.full(EVERYTHING, asked.repeat, ROW_TABLES, rivals=part)
+            bench.full(EVERYTHING, asked.repeat, ROW_TABLES, rivals=part)
             bench.history_requests(flow_runs, task_runs)
         else:
-            copy = bench.load(EVERYTHING)
-        bench.sample(copy)
-        # the first sync after a load counts what the next ones compare with
-        copy.command("sync")
-        bench.again(IDLE, copy, SHORT_REPEAT)
-        bench.profile(IDLE, copy)
-        bench.again(VERIFY, copy, SHORT_REPEAT, "verify")
-        bench.change()
-        bench.again(CHANGED, copy, SHORT_REPEAT)
-        figures.note(f"Pipeline state in the warehouse: at most {copy.state_bytes:,} bytes.")
-        return figures
+            bench.load(EVERYTHING)
+        bench.sample()
+        benches = (bench, *beside)
+        for each in benches:
+            # the first sync after a load counts what the next ones compare with
+            each.copy.command("sync")
+        again(IDLE, benches, SHORT_REPEAT)
+        bench.profile(IDLE)
+        again(VERIFY, benches, SHORT_REPEAT, "verify")
+        for each in benches:
+            each.change()
+        again(CHANGED, benches, SHORT_REPEAT)
+        figures.note(f"Pipeline state in the warehouse: at most {bench.copy.state_bytes:,} bytes.")
+        yield bench
 
 
 def main() -> None:
@@ -284,14 +314,20 @@ def main() -> None:
         task_changes=asked.task_runs // 100,
     )
     intro += f"\n{RIVALS_INTRO}" if asked.rivals else ""
-    servers: list[Server] = []
-    for times in (1, LARGER) if asked.tenfold else (1,):
-        servers.append(measure(asked, times))
-        text = page(servers, intro)
+
+    def show(servers: Sequence[Server], beside: Server | None = None) -> None:
+        text = page(servers, intro, beside)
         print(f"\n{text}")
-        # the larger one takes an hour more, and may be given up
         if asked.write_docs:
             asked.write_docs.write_text(text)
+
+    with measured_server(asked, 1) as small:
+        # the larger one takes an hour more, and may be given up
+        show([small.figures])
+        if asked.tenfold:
+            beside = small.beside()
+            with measured_server(asked, LARGER, beside) as large:
+                show([small.figures, large.figures], beside.figures)
 
 
 if __name__ == "__main__":

@@ -136,8 +136,12 @@ def machine() -> str:
     )
 
 
-def page(servers: Sequence[Server], intro: str) -> str:
-    """The page: what was measured how, on what, and the tables."""
+def page(servers: Sequence[Server], intro: str, beside: Server | None = None) -> str:
+    """The page: what was measured how, on what, and the tables.
+
+    Args:
+        beside: figures of the first server in the same rounds as those of the second.
+    """
     parts = ["# Benchmarks", intro, f"Machine: {machine()}."]
     for server in servers:
         parts += [f"## {server.title}", server.table()]
@@ -146,22 +150,22 @@ def page(servers: Sequence[Server], intro: str) -> str:
             parts.append(_table(("what", "compared with", "prefect-runs takes"), ratios))
         if server.notes:
             parts.append("\n".join(f"- {note}" for note in server.notes))
-    parts += growth(servers)
+    if beside:
+        parts += ["## Growth", growth(servers[1], beside)]
     return "\n\n".join(parts) + "\n"
 
 
-def growth(servers: Sequence[Server]) -> list[str]:
-    """How what was measured on both servers grew."""
-    if len(servers) < 2:
-        return []
+def growth(larger: Server, smaller: Server) -> str:
+    """How much longer what was measured in turns took on the larger server: the median over the rounds."""
     lines = []
-    for large in servers[1].series:
-        small = servers[0].of(large.what, large.by)
-        if small and large.by == OURS:
-            times = large.median("seconds") / small.median("seconds")
+    for large in larger.series:
+        small = smaller.of(large.what, large.by)
+        if small:
+            times = large.compared(small, lambda own, other: own.seconds / other.seconds)
+            seconds = f"{small.median('seconds'):,.1f} → {large.median('seconds'):,.1f}"
             peaks = f"{small.median('peak_mb'):,.0f} → {large.median('peak_mb'):,.0f}"
-            lines.append([large.what, f"{times:.2f} times as long", peaks])
-    return ["## Growth", _table(("what", "on the larger server", "peak MB"), lines)]
+            lines.append([large.what, large.by, seconds, f"{times:.2f} times as long", peaks])
+    return _table(("what", "by", "seconds", "on the larger server", "peak MB"), lines)
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
