@@ -60,8 +60,8 @@ Every line is the median of several runs (of a full sync: {repeat}), measured in
 its own: seconds from its start to its end, peak memory as the operating system counts it, bytes as the server sends
 them (compressed). What is compared is compared round by round. A real Prefect {prefect} server on SQLite runs on the
 same machine; its runs are generated, {days} days of them, with states and events as a server writes them. The larger
-server has {larger} times the history: as many runs a day for {larger} times as many days, with all their events. *Growth*
-compares rounds in which both were measured in turns, with nothing but that on the machine.
+server has {larger} times the history: as many runs a day for {larger} times as many days, with all their events.
+*Growth* compares rounds in which both were measured in turns.
 
 - **floor**: the requests that the sync sends, sent again over as many connections, the replies thrown away.
 - **prefect-runs**: the command. *Full sync of runs* is a first load of flow runs and task runs. *Full sync with state
