@@ -105,7 +105,7 @@ class Server:
             if ours.by != OURS:
                 continue
             if floor := self.of(ours.what, FLOOR):
-                times = ours.compared(floor, lambda own, other: own.seconds / other.seconds)
+                times = ours.compared(floor, _times_as_long)
                 yield [ours.what, FLOOR, f"{times:.2f} times its time"]
             for rival in (REST_API, REST_API_TUNED, LOOP):
                 if theirs := self.of(ours.what, rival):
@@ -161,11 +161,15 @@ def growth(larger: Server, smaller: Server) -> str:
     for large in larger.series:
         small = smaller.of(large.what, large.by)
         if small:
-            times = large.compared(small, lambda own, other: own.seconds / other.seconds)
+            times = large.compared(small, _times_as_long)
             seconds = f"{small.median('seconds'):,.1f} → {large.median('seconds'):,.1f}"
             peaks = f"{small.median('peak_mb'):,.0f} → {large.median('peak_mb'):,.0f}"
             lines.append([large.what, large.by, seconds, f"{times:.2f} times as long", peaks])
     return _table(("what", "by", "seconds", "on the larger server", "peak MB"), lines)
+
+
+def _times_as_long(own: Figure, other: Figure) -> float:
+    return own.seconds / other.seconds
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

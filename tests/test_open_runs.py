@@ -158,18 +158,22 @@ class TestHourlyCounts:
         proxy.requests.clear()
         return found
 
-    @pytest.fixture
-    def hour(self, monkeypatch: pytest.MonkeyPatch) -> timedelta:
+    @pytest.fixture(autouse=True)
+    def hour(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("prefect_runs.server.HISTORY_INTERVAL", HOUR_WITHOUT_END)
-        return HOUR_WITHOUT_END
 
-    def test_are_read_when_a_run_changed(self, copy: Copy, api: PrefectApi, proxy: FaultProxy, hour: timedelta) -> None:
+    @pytest.fixture
+    def flow_run(self, copy: Copy, api: PrefectApi, proxy: FaultProxy) -> str:
+        """A flow run in flight, which syncs have read, and counted."""
         copy.url = proxy.url
         flow_run = api.flow_run("RUNNING")
         api.outlive_its_second()
         copy.sync()
         copy.sync()
-        self.requests(proxy)
+        proxy.requests.clear()
+        return flow_run
+
+    def test_are_read_when_a_run_changed(self, copy: Copy, api: PrefectApi, proxy: FaultProxy, flow_run: str) -> None:
         copy.sync()
         assert self.requests(proxy) == [0, 0]
         api.set_flow_run(flow_run, "COMPLETED")
@@ -179,31 +183,19 @@ class TestHourlyCounts:
         counted = copy.values(sql.replace("%s", f"'{(now() - timedelta(hours=1)).isoformat()}'"))
         assert counted == ["COMPLETED"]
 
-    def test_are_read_when_a_run_is_gone(self, copy: Copy, api: PrefectApi, proxy: FaultProxy, hour: timedelta) -> None:
-        copy.url = proxy.url
-        flow_run = api.flow_run("RUNNING")
-        api.outlive_its_second()
-        copy.sync()
-        copy.sync()
-        self.requests(proxy)
+    def test_are_read_when_a_run_is_gone(self, copy: Copy, api: PrefectApi, proxy: FaultProxy, flow_run: str) -> None:
         api.call("DELETE", f"/flow_runs/{flow_run}")
         copy.sync()
         assert self.requests(proxy) == [1, 1]
 
     def test_are_read_when_the_hour_is_over(
-        self, copy: Copy, api: PrefectApi, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+        self, copy: Copy, proxy: FaultProxy, flow_run: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        copy.url = proxy.url
-        api.flow_run("RUNNING")
-        api.outlive_its_second()
-        copy.sync()
-        copy.sync()
-        self.requests(proxy)
         monkeypatch.setattr("prefect_runs.server.HISTORY_INTERVAL", timedelta(microseconds=1))
         copy.sync()
         assert self.requests(proxy) == [1, 1]
 
-    def test_are_read_when_no_runs_are(self, copy: Copy, proxy: FaultProxy, hour: timedelta) -> None:
+    def test_are_read_when_no_runs_are(self, copy: Copy, proxy: FaultProxy) -> None:
         copy.url = proxy.url
         for _ in range(2):
             copy.sync(resources=["flow_run_history"])

@@ -120,6 +120,11 @@ class ChangeCapture:
         return self._outcomes.values()
 
     @property
+    def gone(self) -> set[str]:
+        """The ids of the runs that `changed_rows` found the server to have no longer."""
+        return {id_ for outcome in self.outcomes for id_ in outcome.gone}
+
+    @property
     def runs_ahead(self) -> Iterator[RunRef]:
         """Runs of a first load's next chunk, as far as they were read ahead."""
         pages = chain.from_iterable(read.pages for read in self._snapshots.ahead)

@@ -172,8 +172,9 @@ class Server:
         """Whether the counts of `runs` need not be read: they were in this hour, and this sync finds no run changed."""
         if state.get("scope") != self.scope or runs not in self._read:
             return False
-        changed = any(self.tally.rows_loaded[table] or self._gone(table) for table in RUN_TABLES)
-        return not changed and in_one_step(parse(state["until"]), self.ceiling, HISTORY_INTERVAL)
+        loaded = any(self.tally.rows_loaded[table] for table in RUN_TABLES)
+        gone = any(capture.gone for capture in self._captures.values())
+        return not (loaded or gone) and in_one_step(parse(state["until"]), self.ceiling, HISTORY_INTERVAL)
 
     def hourly_counts(self, runs: str, state: State) -> Iterator[list[Row]]:
         """Pages of the server's own counts; `state` remembers up to when they were read."""
@@ -277,15 +278,11 @@ class Server:
         made = Tombstones(self.known, self.ceiling, self._reason)
         for table, there in self._whole.items():
             yield from made.of_small_table(table, there)
-        yield from made.of_gone({table: self._gone(table) for table in self._captures})
+        yield from made.of_gone({table: capture.gone for table, capture in self._captures.items()})
         yield from made.of_lost(TASK_RUN.name, self.lost.found if self.lost else ())
         for table, capture in self._captures.items():
             loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
             yield from made.ended_of(table, loaded)
-
-    def _gone(self, table: str) -> set[str]:
-        capture = self._captures.get(table)
-        return {id_ for outcome in capture.outcomes for id_ in outcome.gone} if capture else set()
 
     def _reason(self, ended: datetime | None) -> Reason:
         return self.retention.reason(ended, self.ceiling)
