@@ -19,7 +19,7 @@ RUNS = 20
 def test_copy_is_true_after_random_changes_faults_and_kills(tmp_path: Path) -> None:
     seed = int(os.environ.get("PREFECT_RUNS_SEED") or random.randrange(1_000_000))
     print(f"PREFECT_RUNS_SEED={seed}")
-    options = SoakOptions(minutes=40 / 60, seed=seed, lookback_seconds=5, pause_seconds=5, syncs=6)
+    options = SoakOptions(minutes=50 / 60, seed=seed, lookback_seconds=5, pause_seconds=5, syncs=6)
     report = soak(options, tmp_path, print)
     print("\n".join(report.lines()))
     assert report.findings == []
