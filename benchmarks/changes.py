@@ -19,7 +19,7 @@ import requests
 PAGE = 200
 WRITERS = 4
 TASK_RUN_STATES = ("PENDING", "RUNNING", "COMPLETED")
-# until the server has recorded what it was told
+# until the server has written, or recorded, what it was told
 PATIENCE_SECONDS = 300.0
 
 
@@ -86,12 +86,13 @@ class Changes:
         return int(self._post(path, body or {}))
 
     def _post(self, path: str, body: Any) -> Any:
-        for wait in (0.5, 1, 2, 4, 8, 16, None):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
             reply = self._session.post(f"{self._url}{path}", json=body, timeout=PATIENCE_SECONDS)
             # SQLite has one writer, and says so
-            if reply.status_code != 503 or wait is None:
+            if reply.status_code != 503 or time.monotonic() > deadline:
                 break
-            time.sleep(wait)
+            time.sleep(1)
         reply.raise_for_status()
         return reply.json() if reply.content else None
 
