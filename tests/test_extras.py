@@ -25,6 +25,7 @@ from prefect_runs.paging import Page, unordered
 from prefect_runs.privacy import Privacy
 from prefect_runs.rows import Shape
 from prefect_runs.tables import DEPLOYMENT_CHANGES
+from prefect_runs_pipelines.command.screen import sync_screen
 from prefect_runs_pipelines.sync import SyncReport
 
 SECRET = f"hunter-{uuid.uuid4().hex}"
@@ -361,6 +362,16 @@ def test_what_a_server_does_not_have_is_a_warning(copy: Copy, api: PrefectApi, p
     ]
     assert report.whole
     assert report.new["flow_runs"] == 1
+
+
+def test_screen_counts_no_row_of_a_small_table_as_changed(copy: Copy, api: PrefectApi) -> None:
+    api.flow_run("RUNNING")
+    variable = api.call("POST", "/variables/", {"name": f"v{uuid.uuid4().hex}", "value": 1})["id"]
+    report = sync_only(copy, "variables", "flows", "flow_run_history")
+    api.call("DELETE", f"/variables/{variable}")
+    last = {line.split()[0]: line.split()[-2:] for line in sync_screen(report).splitlines() if line[:1].islower()}
+    assert last["variables"] == last["flows"] == ["read", "whole"]
+    assert last["flow_run_history"] == ["last", "hours"]
 
 
 def test_status_of_pools_and_queues_over_time(copy: Copy, api: PrefectApi, pool: str) -> None:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_runs.drift import Drift
+from prefect_runs.server import WHOLE
+from prefect_runs.tables import FLOW_RUN_HISTORY, TASK_RUN_HISTORY
 
 from ..backfill import BackfillReport
 from ..status import Status
@@ -21,8 +23,11 @@ CELL_WIDTH = 72
 DRIFTS_SHOWN = 30
 DRIFT_COLUMNS = ("table", "expected from (UTC)", "what", "run", "on the server", "in the warehouse", "columns")
 
-# tables of which every sync loads all rows again, so that "changed" would say nothing
-READ_WHOLE = ("flows", "deployments", "work_pools", "work_queues", "flow_run_history", "task_run_history")
+# of these a sync loads rows again that did not change, so that counting them as changed would say nothing
+INSTEAD_OF_CHANGED = {
+    **dict.fromkeys(WHOLE, "read whole"),
+    **dict.fromkeys((FLOW_RUN_HISTORY.name, TASK_RUN_HISTORY.name), "last hours"),
+}
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -54,7 +59,7 @@ def cell(value: Any) -> str:
 def sync_screen(report: SyncReport) -> str:
     """The screen after a sync."""
     rows = [
-        (name, rows, max(report.new[name], 0), "read whole" if name in READ_WHOLE else report.changed[name])
+        (name, rows, max(report.new[name], 0), INSTEAD_OF_CHANGED.get(name, report.changed[name]))
         for name, rows in report.rows.items()
         if name not in ("syncs", "verifications")
     ]
