@@ -79,6 +79,7 @@ def protected() -> Iterator[LocalServer]:
         **IMPATIENT,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_API_AUTH_STRING": AUTH,
+        "PREFECT_SERVER_API_BASE_PATH": "/runs-api",
     }
     with local_server(settings=settings) as running:
         yield running
@@ -318,6 +319,19 @@ class TestReplies:
         assert client.clock is not None
         assert abs(client.clock - now()) < seconds(30)
 
+    def test_a_date_that_cannot_be_read_is_none(self, proxy: FaultProxy) -> None:
+        proxy.inject(dated("31/01/2026 12:00"), FILTER)
+        client = client_of(proxy.url)
+        assert read(client) == []
+        assert client.clock is not None
+        assert abs(client.clock - now()) < seconds(30)
+
+    def test_no_api_at_a_path_of_its_own(self, server: LocalServer) -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"there is no Prefect API at (\S+/runs-api).* Did you mean \1/api ?"
+        ):
+            client_of(server.url.replace("/api", "/runs-api")).version()
+
 
 class TestPaceAndConnections:
     def test_the_ceiling_counts_retries_and_is_kept_over_threads(
@@ -397,6 +411,13 @@ class TestCredentials:
             read(client_of(proxy.url))
         assert len(proxy.requests) == 3
 
+    @pytest.mark.parametrize("token", [[], {}, "a token", {"token": 1}, None], ids=str)
+    def test_a_csrf_token_of_another_form(self, proxy: FaultProxy, token: Any) -> None:
+        proxy.inject(status(200, body=token), "/csrf-token")
+        proxy.inject(csrf_refused(), FILTER)
+        with pytest.raises(UnexpectedReply, match=r"GET \S+/csrf-token answered a .* without a token"):
+            read(client_of(proxy.url))
+
 
 class TestRedirects:
     @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
@@ -413,6 +434,25 @@ class TestRedirects:
                 assert "secret_in_the_query" not in str(caught.value)
             assert elsewhere.asked == []
         assert len(proxy.requests) == 3
+
+
+class TestProxies:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://me:s3cret#x@gate:3128",
+            "http://me:x@gate:s3cret",
+            "http://",
+            "socks5://me:s3cret@gate:1",
+            "http://.:1",
+        ],
+    )
+    def test_a_proxy_that_cannot_be_used(self, proxy: FaultProxy, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("HTTP_PROXY", url)
+        with pytest.raises(ConfigurationError, match=r"GET \S+/admin/version could not be sent .*HTTP_PROXY") as told:
+            client_of(proxy.url).version()
+        assert "s3cret" not in str(told.value)
 
 
 class TestPrivateCertificates:
@@ -438,13 +478,27 @@ class TestPrivateCertificates:
             read(client_of(tls_url, {"ca_file": str(certificates / "other.pem")}))
         assert proxy.requests == []
 
+    @pytest.mark.parametrize(
+        "broken", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+    )
+    def test_a_ca_file_that_holds_no_certificate(self, tls_url: str, broken: str, tmp_path: Path) -> None:
+        ca_file = tmp_path / "ca.pem"
+        ca_file.write_text(broken)
+        with pytest.raises(ConfigurationError, match=r"certificates to trust cannot be read.*Set ca_file"):
+            client_of(tls_url, {"ca_file": str(ca_file)}).version()
+
+    def test_a_bundle_that_is_not_there(self, tls_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/ca.pem")
+        with pytest.raises(ConfigurationError, match=r"/nonexistent/ca\.pem.*REQUESTS_CA_BUNDLE"):
+            client_of(tls_url).version()
+
     @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
     def test_any_certificate_when_told_so(self, tls_url: str) -> None:
         assert client_of(tls_url, {"verify_tls": False}).version()
 
 
 class TestProtectedServer:
-    """A server with CSRF protection and Basic authentication, both of its own making."""
+    """A server with CSRF protection and Basic authentication, both of its own making, and a path of its own."""
 
     @pytest.fixture(autouse=True)
     def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,6 +588,17 @@ def authorized_api(url: str, auth: str) -> PrefectApi:
     token = api.call("GET", "/csrf-token", client="tests")["token"]
     api._session.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
     return api
+
+
+def dated(date: str) -> Fault:
+    """An empty page with a `Date` of its own."""
+
+    def act(exchange: Any) -> None:
+        head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+        exchange.request.status = 200
+        exchange.send_bytes(head.encode())
+
+    return Fault("dated", act)
 
 
 def redirect(code: int, location: str) -> Fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -57,6 +58,22 @@ def test_a_configured_day_begins_at_midnight(configured: Any) -> None:
 
 def test_the_date_header() -> None:
     assert from_http_date("Sat, 31 Jan 2026 12:00:00 GMT") == NOON
+
+
+@pytest.mark.parametrize("zone", ["", " -0000", " +0000"], ids=["none", "unknown", "by its number"])
+def test_the_date_header_is_utc_where_no_other_zone_is_written(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert from_http_date(f"Sat, 31 Jan 2026 12:00:00{zone}") == NOON
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("header", ["", "soon", "31/01/2026 12:00", "Sat, 31 Jan 99999 12:00:00 GMT"])
+def test_a_date_header_that_cannot_be_read_is_none(header: str) -> None:
+    assert from_http_date(header) is None
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pytest.param("http://host:4200/api/docs#/Flows", "http://host:4200/api", id="API docs"),
         pytest.param("http://host:4200/docs", "http://host:4200/api", id="docs at the root"),
         pytest.param("https://host/prefect/api", "https://host/prefect/api", id="path prefix"),
+        pytest.param("https://host/prefect-api/v1/", "https://host/prefect-api/v1", id="API at a path of its own"),
         pytest.param("https://host/prefect/api/docs", "https://host/prefect/api", id="docs behind a prefix"),
         pytest.param("HTTPS://Host:443/api", "https://host/api", id="default port and capitals"),
         pytest.param("http://[::1]:4200/api", "http://[::1]:4200/api", id="IPv6"),
@@ -103,7 +104,6 @@ CLOUD_FORM = "https://api.prefect.cloud/api/accounts/<account id>/workspaces/<wo
             CLOUD_FORM,
             id="documentation's placeholders",
         ),
-        pytest.param("https://host/prefect", "https://host/prefect/api", id="prefix without /api"),
         pytest.param("https://host/prefect/dashboard", "https://host/prefect/api", id="page behind a prefix"),
         pytest.param("http://host:4200/api/flows/filter", "http://host:4200/api", id="route"),
         pytest.param("localhost:4200/api", "http://localhost:4200/api", id="no scheme"),
@@ -125,7 +125,7 @@ def test_a_url_that_means_no_api_is_refused_with_the_right_one(given: str, propo
 @pytest.mark.parametrize(
     "url",
     [
-        pytest.param(f"https://me:{SECRET}@host/prefect", id="wrong path"),
+        pytest.param(f"https://me:{SECRET}@host/prefect/dashboard", id="wrong path"),
         pytest.param(f"https://me:pa/{SECRET}@host/api", id="slash in the password"),
         pytest.param(f"https://me:pa#{SECRET}@host/api", id="hash in the password"),
         pytest.param(f"https://me:12#{SECRET}@host/api", id="password like a port"),
@@ -135,8 +135,14 @@ def test_a_url_that_means_no_api_is_refused_with_the_right_one(given: str, propo
         pytest.param(f"https:/me:{SECRET}@host/api", id="one slash"),
         pytest.param(f"me:{SECRET}@host/api", id="no scheme"),
         pytest.param(f"ftp://me:{SECRET}@host/api", id="another scheme"),
-        pytest.param(f"https://host/prefect?token={SECRET}", id="token in the query"),
+        pytest.param(f"https://host/prefect/runs?token={SECRET}", id="token in the query"),
         pytest.param(f"https://api.prefect.cloud/api?token={SECRET}", id="token in a cloud query"),
+        pytest.param(SECRET, id="key in the URL's place"),
+        pytest.param(f"pnu_{SECRET.replace('-', '')}.x:80", id="key with a port"),
+        pytest.param(f"admin:{SECRET}", id="auth string in the URL's place"),
+        pytest.param(f"http://admin:{SECRET}", id="auth string behind a scheme"),
+        pytest.param(f'{{"api_url": "http://host/api", "api_key": "{SECRET}"}}', id="all credentials as JSON"),
+        pytest.param(f"http://host/dashboard api_key={SECRET}", id="two settings in one"),
     ],
 )
 def test_a_refused_url_does_not_show_its_password(url: str) -> None:

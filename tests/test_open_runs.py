@@ -10,10 +10,10 @@ import dlt
 import duckdb
 import pytest
 from conftest import DATABASE, IMPATIENT, VERSION, Copy
-from fault_proxy import FaultProxy, Recorded
+from fault_proxy import FaultProxy, Recorded, replace_json
 from prefect_api import PrefectApi, now, scheduled
 
-from prefect_runs import open_runs, prefect_runs
+from prefect_runs import UnexpectedReply, open_runs, prefect_runs
 from prefect_runs.clock import parse
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
@@ -63,6 +63,13 @@ def reads_of_open(proxy: FaultProxy) -> list[datetime]:
 
 def requests_to(proxy: FaultProxy, path: str) -> list[Recorded]:
     return [request for request in proxy.requests if request.matches(path)]
+
+
+def test_a_count_of_another_form_is_refused_and_nothing_is_lost(copy: Copy, old: list[str], proxy: FaultProxy) -> None:
+    proxy.inject(replace_json(lambda count: {"count": count}), "/flow_runs/count")
+    with pytest.raises(UnexpectedReply, match="POST /flow_runs/count answered a dict of 1 where a number was due"):
+        copy.sync()
+    copy.sync_and_compare()
 
 
 def test_old_ones_are_counted_and_not_read(copy: Copy, old: list[str], proxy: FaultProxy) -> None:

@@ -16,6 +16,17 @@ from prefect_runs_pipelines.redacted import redacted
         ("password='a b' sslpassword=c;Pwd=d, next", "password=*** sslpassword=***;Pwd=***, next"),
         (ValueError('password authentication failed for user "me"'), 'password authentication failed for user "me"'),
         ("GET http://127.0.0.1:4200/api got no answer", "GET http://127.0.0.1:4200/api got no answer"),
+        ("GET http://127.0.0.1:4200/api: ask me@x", "GET http://127.0.0.1:4200/api: ask me@x"),
+        ("GET http://[::1]:4200/api: ask me@x", "GET http://[::1]:4200/api: ask me@x"),
+        ('at "postgres:postgresql://me:two words@db/x": no', 'at "postgres:postgresql://***@db/x": no'),
+        ("postgresql://me:12 34@db/x is not there", "postgresql://***@db/x is not there"),
+        ('postgresql://me:it\'s 2 "words"@db/x', "postgresql://***@db/x"),
+        ("http://me:two words@proxy:3128 is no URL", "http://***@proxy:3128 is no URL"),
+        ('password = s3cret, {"password": "two words", "user": 1}', 'password = ***, {"password": ***, "user": 1}'),
+        ("""password="two 'words'" 'aws_secret_access_key': 'k/+'""", "password=*** 'aws_secret_access_key': ***"),
+        ("md:lake?motherduck_token=eyJ.a-b&x=1", "md:lake?motherduck_token=***&x=1"),
+        ("SECRET 'it''s', PASSWORD 's3cret'", "SECRET ***, PASSWORD ***"),
+        ("syntax error: unexpected token at the secret", "syntax error: unexpected token at the secret"),
     ],
 )
 def test_credentials_become_stars(said: object, shown: str) -> None:

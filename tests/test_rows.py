@@ -133,3 +133,9 @@ def test_children_of_a_deployment() -> None:
     assert shaped["tags"] == ["t"]
     assert shaped["schedules"] == [{"id": "s", "schedule": '{"interval":60}', "active": True}]
     assert shaped_with_children(DEPLOYMENTS, "w", OPEN)({"id": "d"})["schedules"] == []
+
+
+@pytest.mark.parametrize("schedules", [{"a": {}}, "cron", 1, ["cron"], [None], [[]]], ids=str)
+def test_children_of_another_type_are_refused(schedules: Any) -> None:
+    with pytest.raises(UnexpectedReply, match=r"row d: schedules are a .*, not a list of objects"):
+        shaped_with_children(DEPLOYMENTS, "w", OPEN)({"id": "d", "schedules": schedules})

@@ -6,6 +6,7 @@ import time
 import uuid
 from datetime import timedelta
 
+import pytest
 from conftest import Copy
 from fault_proxy import FaultProxy, replace_json
 from prefect_api import PrefectApi, Row, now, scheduled, seconds
@@ -146,6 +147,44 @@ def test_run_that_was_started_long_before_it_was_due_is_followed(copy: Copy, api
     api.call("DELETE", f"/flow_runs/{gone}")
     copy.sync_and_compare()
     assert tombstones(copy) == {gone: "deleted"}
+
+
+@pytest.mark.parametrize("default", [True, False], ids=["the queue that every pool has", "another one"])
+def test_queue_that_is_in_no_page_of_the_first_sync_is_found(
+    copy: Copy, api: PrefectApi, proxy: FaultProxy, default: bool
+) -> None:
+    """It would be in none of the next syncs either, for the server sorts the same rows alike."""
+    copy.settings["page_size"] = 3
+    pools = [f"pool-{uuid.uuid4().hex}" for _ in range(4)]
+    made = [api.call("POST", "/work_pools/", {"name": pool, "type": "process"}) for pool in pools]
+    others = [api.call("POST", f"/work_pools/{pool}/queues/", {"name": "high"})["id"] for pool in pools]
+    queues = {pool["default_queue_id"] for pool in made} if default else set(others)
+    hidden: set[str] = set()
+    before: list[Row] = []
+
+    def one_of_the_page_before_in_its_place(rows: list[Row]) -> list[Row]:
+        nonlocal before
+        if before and len(rows) == 3 and before[-1]["id"] == rows[0]["id"] and rows[1]["id"] in queues:
+            hidden.add(rows[1]["id"])
+            rows = [rows[0], before[0], rows[2]]
+        before = rows
+        return rows
+
+    in_pages = replace_json(one_of_the_page_before_in_its_place)
+    proxy.inject(in_pages, "/work_queues/filter", times=None, when=lambda request: "work_queues" not in request.body)
+    copy.url = proxy.url
+    report = copy.sync(resources=["work_queues", "work_queue_status"])
+    assert hidden
+    for table in ("work_queues", "work_queue_status"):
+        id_ = "id" if table == "work_queues" else "work_queue_id"
+        loaded = copy.values(f"SELECT {id_} FROM prefect.{table}")
+        assert {*queues, *others} <= set(loaded), table
+        assert len(loaded) == len(set(loaded)), table
+    by_pool = [request.path for request in proxy.requests if request.path.endswith("/queues/filter")]
+    assert bool(by_pool) != default
+    assert not report.gaps
+    for pool in pools:
+        api.call("DELETE", f"/work_pools/{pool}")
 
 
 def test_queue_that_is_in_no_page_is_not_gone(copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:

@@ -85,7 +85,7 @@ def free_port() -> int:
 
 
 class LocalServer:
-    """A running Prefect server: ``url`` (ends in ``/api``), ``home`` (its PREFECT_HOME), ``python``.
+    """A running Prefect server: ``url`` (of its API), ``home`` (its PREFECT_HOME), ``python``.
 
     Its database is in its home too: SQLite's file `prefect.db`, or a PostgreSQL of its own that runs while it runs.
     """
@@ -103,8 +103,8 @@ class LocalServer:
         self._own_home = home is None
         self.home = home or Path(tempfile.mkdtemp(prefix="prefect-home-"))
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/api"
         self._settings = dict(settings or {})
+        self.url = f"http://127.0.0.1:{self.port}{self._settings.get('PREFECT_SERVER_API_BASE_PATH', '/api')}"
         self._process: subprocess.Popen[bytes] | None = None
         self._postgresql = LocalPostgresql(self.home / "postgresql") if database == "postgresql" else None
         self._database_url: dict[str, str] = {}

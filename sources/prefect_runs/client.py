@@ -24,13 +24,14 @@ from .clock import from_http_date, server_time
 from .credentials import Connection
 from .exceptions import (
     ConfigurationError,
-    ServerUnavailable,
     UnexpectedReply,
     described,
 )
 from .pace import Pace
 from .paging import Body, Page, Row
 from .replies import RETRIED_STATUS, excerpt, no_json, parsed
+from .unanswered import ERRORS, unanswered
+from .urls import with_api
 
 # a redirect is not followed, for the custom headers would go to whatever host it names
 NO_REDIRECT: dict[str, Any] = {"allow_redirects": False}
@@ -170,7 +171,7 @@ class PrefectClient:
         if response.status_code == 404:
             raise ConfigurationError(
                 f"there is no Prefect API at {self.connection.url}: GET {self._url(path)} answered 404. "
-                "The URL of a self-hosted server ends in /api."
+                f"The URL of a self-hosted server mostly ends in /api.{with_api(self.connection.url)}"
             )
         reply = parsed(response, self.connection)
         if not isinstance(reply, str):
@@ -214,30 +215,23 @@ class PrefectClient:
                 if response.status_code == 403 and "csrf" in response.text.lower():
                     self._fetch_csrf_token()
                     response = send(self._rest(once))
-        except requests.RequestException as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise ConfigurationError(
-                    f"{method} {self._url(path)}: the server's certificate is not trusted ({self._reason(error)}). "
-                    "Set ca_file (or PREFECT_API_SSL_CERT_FILE) to the certificates of its authority."
-                ) from None
-            raise ServerUnavailable(
-                f"{method} {self._url(path)} got no answer: {self._reason(error)}. Is the server up, and the URL right?"
-            ) from None
-        if "Date" in response.headers:
-            self.clock = server_time(from_http_date(response.headers["Date"]), datetime.now(UTC))
+        except ERRORS as error:
+            raise unanswered(f"{method} {self._url(path)}", error) from None
+        date = from_http_date(response.headers.get("Date", ""))
+        if date:
+            self.clock = server_time(date, datetime.now(UTC))
         elif self.clock is None:
             self.clock = datetime.now(UTC)
         return response
-
-    def _reason(self, error: requests.RequestException) -> str:
-        reason = str(getattr(error.args[0], "reason", "") if error.args else "") or str(error)
-        return f"{type(error).__name__}: {excerpt(reason)}"
 
     def _fetch_csrf_token(self) -> None:
         # a server with CSRF protection refuses even reads by POST without a token; tokens last an hour
         client = str(uuid.uuid4())
         reply = parsed(self._rest().get("/csrf-token", {"client": client}, **NO_REDIRECT), self.connection)
-        self._csrf = {"Prefect-Csrf-Token": str(reply["token"]), "Prefect-Csrf-Client": client}
+        token = reply.get("token") if isinstance(reply, dict) else None
+        if not isinstance(token, str):
+            raise UnexpectedReply(f"GET {self._url('/csrf-token')} answered {described(reply)} without a token")
+        self._csrf = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
 
     def _rest(self, once: bool = False) -> RESTClient:
         # one for each thread; `once` is one that takes a 500 for an answer

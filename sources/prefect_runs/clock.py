@@ -40,9 +40,16 @@ def text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def from_http_date(header: str) -> datetime:
-    """The time of a `Date` header, which is cut to whole seconds and so never ahead of the server."""
-    return parsedate_to_datetime(header).astimezone(UTC)
+def from_http_date(header: str) -> datetime | None:
+    """The time of a `Date` header, which is cut to whole seconds and so never ahead of the server.
+
+    None where it cannot be read. HTTP has no zone but UTC, whether or not it is written.
+    """
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
 
 def server_time(date: datetime, here: datetime) -> datetime:

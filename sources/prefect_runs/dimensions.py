@@ -6,10 +6,13 @@ than reading them all is true.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
+from urllib.parse import quote
 
 from .client import PrefectClient
-from .paging import Body, Row, overlapping
+from .exceptions import NotFound
+from .paging import Body, Page, Row, overlapping
 from .read_ahead import batches
 
 DIMENSIONS = ("flows", "deployments", "work_pools", "work_queues")
@@ -19,10 +22,70 @@ DIMENSIONS = ("flows", "deployments", "work_pools", "work_queues")
 SORTS = {"flows": "NAME_ASC", "deployments": "CREATED_DESC"}
 
 
-def dimension(client: PrefectClient, name: str) -> Iterator[list[Row]]:
-    """Pages of all rows of one dimension."""
+def dimension(
+    client: PrefectClient, name: str, known: Callable[[], Collection[str]] = frozenset
+) -> Iterator[list[Row]]:
+    """Pages of all rows of one dimension, those too that came to be in no page.
+
+    Queues of several pools have one name, by which the server sorts them: in another order on each page.
+
+    Args:
+        known: ids that there may be; asked for where there was more than a page.
+    """
     body: Body = {"sort": SORTS[name]} if name in SORTS else {}
-    return overlapping(lambda offset: client.page(f"/{name}/filter", {**body, "offset": offset}))
+    found: set[str] = set()
+    pages = there = 0
+
+    def read(offset: int) -> Page:
+        nonlocal pages, there
+        page = client.page(f"/{name}/filter", {**body, "offset": offset})
+        pages, there = pages + 1, offset + len(page.rows)
+        return page
+
+    def missed() -> Iterator[Iterator[list[Row]]]:
+        # each only where the ones before did not find all
+        if pages > 1:
+            yield of_ids(client, name, set(known()) - found)
+        if name == "work_queues" and len(found) < there:
+            yield _default_queues(client)
+        if name == "work_queues" and len(found) < there:
+            yield of_pools(client, "queues")
+
+    for rows in chain(overlapping(read), chain.from_iterable(missed())):
+        fresh = [row for row in rows if row["id"] not in found]
+        found.update(row["id"] for row in fresh)
+        if fresh:
+            yield fresh
+
+
+def _default_queues(client: PrefectClient) -> Iterator[list[Row]]:
+    """Pages of the queue that each pool has from the beginning, which have one name in all pools."""
+    pools = chain.from_iterable(dimension(client, "work_pools"))
+    return of_ids(client, "work_queues", {id_ for pool in pools if (id_ := pool.get("default_queue_id"))})
+
+
+def of_pools(client: PrefectClient, what: str) -> Iterator[list[Row]]:
+    """Pages of the workers or queues of one work pool after the other.
+
+    Raises:
+        NotFound: the server has no such thing.
+    """
+    missing: NotFound | None = None
+    found = False
+    for pool in chain.from_iterable(dimension(client, "work_pools")):
+        try:
+            yield from pages_of(client, f"/work_pools/{quote(pool['name'], safe='')}/{what}/filter")
+            found = True
+        except NotFound as error:
+            # deleted since the pools were read, unless it is so with every pool
+            missing = error
+    if missing and not found:
+        raise missing
+
+
+def pages_of(client: PrefectClient, path: str, body: Body | None = None) -> Iterator[list[Row]]:
+    """Pages of a list that can only be read by offset."""
+    return overlapping(lambda offset: client.page(path, {**(body or {}), "offset": offset}))
 
 
 def of_ids(client: PrefectClient, name: str, ids: Iterable[str]) -> Iterator[list[Row]]:

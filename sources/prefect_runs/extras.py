@@ -12,7 +12,6 @@ from dlt.common.json import json
 from .artifacts import body, changed_artifacts
 from .clock import EVER, text
 from .deployment_changes import deployment_version
-from .dimensions import dimension
 from .event_log import event_row, read_events
 from .events import EventFeed
 from .exceptions import NotFound
@@ -115,7 +114,7 @@ class Extras:
         cursor.advance(self._server.ceiling)
 
     def _statuses(self, name: str, state: State) -> Pages:
-        pages = self._counted(name, dimension(self._server.client, STATUS_OF[name]))
+        pages = self._counted(name, self._server.dimension(STATUS_OF[name]))
         id_column = f"{STATUS_OF[name].removesuffix('s')}_id"
         return status_changes(pages, state, id_column, text(self._server.ceiling))
 
@@ -125,7 +124,7 @@ class Extras:
 
     def _deployment_changes(self, state: State, shape: RowShape) -> Pages:
         """All deployments where any changed, in one page, for what a load lacks is retired; else no page."""
-        pages = self._counted("deployment_changes", dimension(self._server.client, "deployments"))
+        pages = self._counted("deployment_changes", self._server.dimension("deployments"))
         versions = [deployment_version(row, shape) for page in pages for row in page]
         loaded = _digest(sorted(row["row_hash"] for row in versions))
         if state.get("loaded") != loaded:

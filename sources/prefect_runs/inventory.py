@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from .client import PrefectClient
-from .dimensions import dimension
-from .exceptions import NotFound
-from .paging import Body, Row, overlapping
+from .dimensions import of_pools, pages_of
+from .paging import Row
 
 # parts of an automation's action beside its ids. Parameters, job variables, payloads and texts may hold secrets
 ACTION_PARTS = frozenset({"type", "source", "state", "schedule_after"})
@@ -18,28 +16,17 @@ ACTIONS = ("actions", "actions_on_trigger", "actions_on_resolve")
 
 def workers(client: PrefectClient) -> Iterator[list[Row]]:
     """Pages of the workers of all work pools."""
-    missing: NotFound | None = None
-    found = False
-    for pools in dimension(client, "work_pools"):
-        for pool in pools:
-            try:
-                yield from _pages(client, f"/work_pools/{quote(pool['name'], safe='')}/workers/filter")
-                found = True
-            except NotFound as error:
-                # deleted since the pools were read, unless it is so with every pool
-                missing = error
-    if missing and not found:
-        raise missing
+    return of_pools(client, "workers")
 
 
 def variables(client: PrefectClient) -> Iterator[list[Row]]:
     """Pages of all variables."""
-    return _pages(client, "/variables/filter", {"sort": "NAME_ASC"})
+    return pages_of(client, "/variables/filter", {"sort": "NAME_ASC"})
 
 
 def automations(client: PrefectClient) -> Iterator[list[Row]]:
     """Pages of all automations, of their actions only what they are and what they act on."""
-    for rows in _pages(client, "/automations/filter", {"sort": "NAME_ASC"}):
+    for rows in pages_of(client, "/automations/filter", {"sort": "NAME_ASC"}):
         yield [{**row, **{name: _safe_actions(row.get(name)) for name in ACTIONS}} for row in rows]
 
 
@@ -49,10 +36,10 @@ def concurrency_limits(client: PrefectClient) -> Iterator[list[Row]]:
     Servers from 3.4 on keep a tag's limit as a global one too, under the same id.
     """
     tags: set[str] = set()
-    for rows in _pages(client, "/concurrency_limits/filter"):
+    for rows in pages_of(client, "/concurrency_limits/filter"):
         tags.update(row["id"] for row in rows)
         yield [_limit_of_tag(row) for row in rows]
-    for rows in _pages(client, "/v2/concurrency_limits/filter"):
+    for rows in pages_of(client, "/v2/concurrency_limits/filter"):
         yield [{**row, "concurrency_limit": row["limit"]} for row in rows if row["id"] not in tags]
 
 
@@ -62,10 +49,6 @@ INVENTORY: Mapping[str, Callable[[PrefectClient], Iterator[list[Row]]]] = {
     "automations": automations,
     "concurrency_limits": concurrency_limits,
 }
-
-
-def _pages(client: PrefectClient, path: str, body: Body | None = None) -> Iterator[list[Row]]:
-    return overlapping(lambda offset: client.page(path, {**(body or {}), "offset": offset}))
 
 
 def _safe_actions(actions: Any) -> Any:

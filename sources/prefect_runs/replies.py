@@ -10,6 +10,7 @@ from requests import Response
 
 from .credentials import Connection
 from .exceptions import AccessRefused, ConfigurationError, NotFound, ServerFailed, ServerUnavailable, UnexpectedReply
+from .urls import with_api
 
 # reads change nothing, so trying again is safe. Prefect answers 500 or 503 while SQLite is locked.
 RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
@@ -43,6 +44,7 @@ def parsed(response: Response, connection: Connection) -> Any:
             f"{asked} answered {status} with a page of HTML where JSON was due{_title(response.text)}. "
             "This is a login page or a user interface; set the URL of the API, which ends in /api "
             "(on Cloud in /api/accounts/…/workspaces/…), and check what stands in front of the server."
+            f"{with_api(connection.url)}"
         )
     if status == 404:
         raise NotFound(f"{asked} {came}. Is this the URL of a Prefect 3 API?")

@@ -255,7 +255,14 @@ def shaped_with_children(table: Table, workspace: str, privacy: Privacy) -> Call
         if tags:
             result["tags"] = tags(row)
         for name, child in children.items():
-            result[name] = [child(item) for item in row.get(name) or []] if child else []
+            result[name] = [child(item) for item in _items(row, name)] if child else []
         return result
 
     return shaped
+
+
+def _items(row: Row, name: str) -> list[Row]:
+    items = row.get(name) or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise UnexpectedReply(f"row {row.get('id')}: {name} are {described(items)}, not a list of objects")
+    return items

@@ -169,7 +169,12 @@ class RunReader:
 
     def _count(self, time: str, window: Window, own: Body | None = None) -> int:
         asked = {**(own or {}), time: bounds(window.start, window.last)}
-        return int(self.client.post(f"/{self.kind.name}/count", body(self._filters, self.kind.name, asked)))
+        path = f"/{self.kind.name}/count"
+        count = self.client.post(path, body(self._filters, self.kind.name, asked))
+        # the exact type: true is an integer to isinstance
+        if type(count) is not int:
+            raise UnexpectedReply(f"POST {path} answered {described(count)} where a number was due")
+        return count
 
     def history(self, window: Window, step: timedelta) -> list[Row]:
         """The server's own counts: an item for each `step` of `window`, at most `HISTORY_INTERVALS` of them.

@@ -15,7 +15,7 @@ from .cancellations import CANCELLED, Cancellations
 from .chains import StateEvent
 from .change_capture import UNFINISHED, ChangeCapture
 from .clock import in_one_step, parse, text
-from .dimensions import DIMENSIONS, dimension, of_ids
+from .dimensions import DIMENSIONS, dimension
 from .events import EventFeed, states_told
 from .filters import lets_through, scope
 from .held_states import HeldStates
@@ -196,16 +196,8 @@ class Server:
             )
 
     def dimension(self, name: str) -> Iterator[list[Row]]:
-        """Pages of all rows of a small table, those too that came to be in none while the pages were read."""
-        ids: set[str] = set()
-        pages = 0
-        for page in dimension(self.client, name):
-            ids.update(row["id"] for row in page)
-            pages += 1
-            yield page
-        # queues of several pools have one name, by which the server sorts them: in another order on each page
-        if pages > 1 and self.known:
-            yield from of_ids(self.client, name, self.known.live_ids(name) - ids)
+        """Pages of all rows of a small table."""
+        return dimension(self.client, name, lambda: self.known.live_ids(name) if self.known else set())
 
     def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
         """`pages` of a small table, or nothing where the command loaded the same ones before."""

@@ -22,6 +22,11 @@ _CLOUD_HOST = re.compile(r"(?:api|app)\.(?P<domain>(?:[\w-]+\.)?prefect\.(?:clou
 # the API's path is plural, the browser's singular
 _WORKSPACE_PATH = re.compile(r"(?P<prefix>.*)/accounts?/(?P<account>[\w-]+)/workspaces?/(?P<workspace>[\w-]+)(?:/.*)?")
 _API_PATH = re.compile(r"(?P<api>(?:/.*)?/api)(?:/docs|/redoc|/openapi\.json|/health)?")
+# what a message shows of a URL
+_PLACE = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])(?P<port>:\d{1,5})?(?:/[\w./%~+\[\]-]*)?")
+_HIDDEN = "what is set as the API's URL (not shown, for it looks like no URL)"
+# keys of Prefect Cloud, and tokens of what stands in front of a server
+_KEY = re.compile(r"\bpn[a-z]{1,3}_\w+|\beyJ[\w-]+\.[\w.-]+")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -60,9 +65,13 @@ def _api_path(path: str, origin: str) -> str:
     if not segments or _UI_PAGE.fullmatch(segments[0]):
         return "/api"
     known = (i for i, segment in enumerate(segments) if segment == "api" or _UI_PAGE.fullmatch(segment))
-    kept = next(known, len(segments))
-    proposal = "/".join([origin, *segments[:kept], "api"])
-    raise ConfigurationError(f"{origin}{path} is not the URL of a Prefect API: did you mean {proposal} ?")
+    kept = next(known, None)
+    visible = shown(f"{origin}{path}")
+    if kept is None and visible == f"{origin}{path}":
+        # where PREFECT_SERVER_API_BASE_PATH, or what stands in front of the server, puts the API
+        return path
+    proposal = "/".join([origin, *segments[: kept or 0], "api"])
+    raise ConfigurationError(f"{visible} is not the URL of a Prefect API: did you mean {shown(proposal)} ?")
 
 
 def _split(text: str) -> SplitResult:
@@ -91,7 +100,10 @@ def _split(text: str) -> SplitResult:
 
 
 def _with_scheme(text: str) -> str:
+    """What a message proposes in the place of a text without a scheme."""
     visible = shown(text)
+    if visible == _HIDDEN or "***" in visible:
+        return "http://127.0.0.1:4200/api"
     scheme = "https" if _CLOUD_HOST.match(visible) else "http"
     try:
         return api_url(f"{scheme}://{visible}")
@@ -100,11 +112,28 @@ def _with_scheme(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A URL as a message may show it: without user info, query and fragment, even when it is malformed."""
-    scheme, separator, _ = text.partition("://")
-    rest = text.removeprefix(scheme + separator) if separator else text
-    visible = re.split(r"[?#]", rest.rpartition("@")[2])[0]
-    return f"{scheme}{separator}{visible}" if separator and re.fullmatch(r"[\w+.-]+", scheme) else visible
+    """A URL as a message may show it: without user info, query and fragment, even when it is malformed.
+
+    A text that looks like no URL is not shown: it may be a key that was set in the URL's place.
+    """
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    place = re.split(r"[?#]", (rest if separator else text).rpartition("@")[2])[0]
+    found = _PLACE.fullmatch(place)
+    if not found or not (re.fullmatch(r"[\w+.-]+", scheme) if separator else _is_host(found)):
+        return _HIDDEN if text else ""
+    return (scheme + separator if separator else "") + _KEY.sub("***", place)
+
+
+def _is_host(place: re.Match[str]) -> bool:
+    """Whether a text without a scheme must be a place, and not a key: a port, a dot, or this machine."""
+    host = place["host"]
+    return bool(place["port"]) or host == "localhost" or "." in host or ":" in host
+
+
+def with_api(url: str) -> str:
+    """The question whether `/api` was forgotten at the end of an API root, for an error; empty where it is there."""
+    return "" if urlsplit(url).path.endswith("/api") or is_workspace(url) else f" Did you mean {url}/api ?"
 
 
 def _origin(parts: SplitResult) -> str:
