@@ -367,6 +367,15 @@ class TestConfigurationThatIsNoToml:
         assert "line 2" in told
 
 
+@pytest.mark.skipif(duckdb.__version__ < "2", reason="dlt can use a DuckLake with this DuckDB")
+def test_a_lake_that_dlt_cannot_use_with_this_duckdb(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prefect_runs_pipelines.cli", "status", "--destination", "ducklake"]
+    environment = {**os.environ, "DLT_DATA_DIR": str(tmp_path)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == EXIT_CONFIGURATION
+    assert ended.stderr.startswith("prefect-runs: the installed dlt cannot use a DuckLake with DuckDB 2: pip install")
+
+
 # the tests may run as root, to whom nothing is refused
 class TestNoRightToWrite:
     @pytest.mark.parametrize("why", ["Permission denied", "Read-only file system"])

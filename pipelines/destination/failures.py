@@ -31,6 +31,9 @@ FULL = ("no space left", "disk full", "disk is full", "could not write")
 # DuckDB has no credentials, so that its words are not those of REFUSED
 NO_RIGHT = re.compile(r'cannot open file "(?P<file>[^"]+)": (?P<why>permission denied|read-only file system)', re.I)
 NO_RIGHT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+# DuckDB 2 of what dlt's DuckLake asks it when it closes, which hides whatever else went wrong
+LAKE_CANNOT_CLOSE = ("relations no longer have fetchone",)
+NO_CATALOGUE = ("failed to attach ducklake",)
 NO_DUCKDB = ("not a valid duckdb database file",)
 REFUSED = (
     *("authentication failed", "access denied", "permission denied", "no pg_hba.conf entry"),
@@ -62,6 +65,11 @@ TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
         "(`sources.prefect_runs.settings.chunk_rows`).",
     ),
     (
+        LAKE_CANNOT_CLOSE,
+        ConfigurationError,
+        "the installed dlt cannot use a DuckLake with DuckDB 2: pip install 'duckdb<2', or a newer dlt.",
+    ),
+    (
         NO_DUCKDB,
         ConfigurationError,
         "the file is no DuckDB database, and was left as it is ({}). Name another file.",
@@ -73,6 +81,12 @@ TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
         f"{KEPT}.",
     ),
     (UNREACHABLE, WarehouseBusy, f"the destination cannot be reached ({{}}). {KEPT}."),
+    (
+        NO_CATALOGUE,
+        ConfigurationError,
+        "the catalogue of the DuckLake cannot be opened ({}). Correct `catalog` in the credentials of the destination; "
+        "a password with blanks dlt cannot hand on.",
+    ),
 )
 """What an error says in words, what it is then, and how it is told."""
 
