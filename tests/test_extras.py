@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import quote
 
 import duckdb
@@ -17,14 +19,20 @@ from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from fault_proxy import FaultProxy, replace_json, status
 from prefect_api import PrefectApi, Row, now, seconds
 
-from prefect_runs import EXTRAS, RECORDS, RESOURCES, ConfigurationError, ReadSettings, ServerUnavailable
-from prefect_runs.clock import MICROSECOND, parse
+from prefect_runs import EXTRAS, RECORDS, RESOURCES, ConfigurationError, ReadSettings, ServerUnavailable, extras
+from prefect_runs.client import PrefectClient
+from prefect_runs.clock import MICROSECOND, parse, text
 from prefect_runs.deployment_changes import deployment_version
 from prefect_runs.event_log import LEFT_OUT, event_row
+from prefect_runs.inventory import workers
 from prefect_runs.paging import Page, unordered
 from prefect_runs.privacy import Privacy
+from prefect_runs.progress import snapshot_state
+from prefect_runs.retention import Retention
 from prefect_runs.rows import Shape
 from prefect_runs.tables import DEPLOYMENT_CHANGES
+from prefect_runs.tally import Tally
+from prefect_runs.windows import Window
 from prefect_runs_pipelines.command.screen import sync_screen
 from prefect_runs_pipelines.sync import SyncReport
 
@@ -279,6 +287,13 @@ def test_a_row_of_an_event_is_the_event_without_secrets_at_any_depth() -> None:
     assert event_row(event, payloads=False)["payload"] is None
 
 
+def test_what_a_failed_action_of_an_automation_tells_is_no_payload_either() -> None:
+    """As a server of 3.8.8 writes it (`events/actions.py`)."""
+    details = dict.fromkeys(("template_source", "notification_log", "validation_error", "reason"), SECRET)
+    event = {"id": "e", "payload": {"action_details": {"status_code": 409, **details}}}
+    assert event_row(event, payloads=True)["payload"] == {"action_details": {"status_code": 409}}
+
+
 def make_automation(api: PrefectApi, actions: list[Row]) -> str:
     """Id of a new automation that is triggered by nothing."""
     trigger = {"type": "event", "posture": "Reactive", "expect": ["never"], "threshold": 1, "within": 0}
@@ -320,7 +335,7 @@ def test_variables_have_names_and_no_values(copy: Copy, api: PrefectApi) -> None
     assert [row["id"] for row in rows(copy, "tombstones", "resource = 'variables'")] == [variable["id"]]
 
 
-def test_workers_automations_and_limits(copy: Copy, api: PrefectApi, pool: str) -> None:
+def test_workers_automations_and_limits(copy: Copy, api: PrefectApi, pool: str, proxy: FaultProxy) -> None:
     api.call("POST", f"/work_pools/{quote(pool)}/workers/heartbeat", {"name": "worker of the test"})
     deployment = api.call("POST", "/deployments/", {"name": uuid.uuid4().hex, "flow_id": api.flow()})["id"]
     secret_parts = {"parameters": {"password": SECRET}, "job_variables": {"KEY": SECRET}}
@@ -343,6 +358,11 @@ def test_workers_automations_and_limits(copy: Copy, api: PrefectApi, pool: str) 
         (None, 4, True),
     ]
     assert files_with(copy.folder, SECRET) == []
+    copy.url = proxy.url
+    # as of a server with many limits, of which a page of those of tags has few or none
+    proxy.inject(replace_json(lambda _: []), "/concurrency_limits/filter")
+    sync_only(copy, "concurrency_limits")
+    assert rows(copy, "concurrency_limits", f"name = 'tag:{tag}'")[0]["tag"] == tag
     api.call("DELETE", f"/concurrency_limits/tag/{tag}")
     api.call("DELETE", f"/automations/{automation}")
     api.call("DELETE", f"/deployments/{deployment}")
@@ -518,6 +538,55 @@ def test_a_version_differs_by_what_matters() -> None:
     assert not same(tags=["a"])
     assert not same(paused=True)
     assert hashed(deployment, "other") != told
+
+
+@pytest.mark.parametrize("beats", [1, 3, 10])
+def test_workers_that_come_to_the_front_while_they_are_read_are_all_there(beats: int) -> None:
+    """A server sorts them by their last heartbeat."""
+    drawn = random.Random(beats)
+    order = [f"worker {number}" for number in range(450)]
+
+    class Workers:
+        """Stands for a client of a server that has one pool of these workers."""
+
+        def page(self, path: str, body: Row) -> Page:
+            if path == "/work_pools/filter":
+                return Page([{"id": "pool", "name": "pool"}], full=False)
+            asked = order[body["offset"] : body["offset"] + 200]
+            # none of them twice, and none of the last page, which would be a reason to read on
+            for beating in drawn.sample(order[200:], beats):
+                order.remove(beating)
+                order.insert(0, beating)
+            return Page([{"id": id_} for id_ in asked], full=len(asked) == 200)
+
+    found = [row["id"] for page in workers(cast(PrefectClient, Workers())) for row in page]
+    assert sorted(found) == sorted(order)
+
+
+def test_a_first_load_of_events_that_goes_on_too_late_names_what_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    day = timedelta(days=1)
+    ceiling = now()
+    # in the place of a server, of which two weeks would have to be waited for
+    server = SimpleNamespace(
+        ceiling=ceiling,
+        tally=Tally(),
+        workspace="w",
+        known=None,
+        retention=Retention(None, 7 * day),
+        client=SimpleNamespace(connections=1),
+        loaded=lambda _, page: page,
+    )
+    monkeypatch.setattr(extras, "read_events", lambda feed, window, at_once: iter(()))
+    state: dict[str, Any] = {}
+    reader = extras.Extras(cast(Any, server), ReadSettings(), None)
+    list(reader.pages("events", state, dict))
+    assert server.tally.gaps == []
+    del state["watermark"]
+    end = ceiling - 9 * day
+    state["snapshot"] = snapshot_state(end, Window(ceiling - 12 * day, end))
+    list(reader.pages("events", state, dict))
+    between = f"{text(ceiling - 12 * day)} and {text(ceiling - 7 * day)}"
+    assert server.tally.gaps == [f"events: those between {between}, for the server no longer keeps them"]
 
 
 def test_a_list_without_order_is_read_until_nothing_can_be_missing() -> None:

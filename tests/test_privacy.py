@@ -16,10 +16,12 @@ from pages import with_examples
 from prefect_api import PrefectApi
 
 from prefect_runs import ConfigurationError, PrivacyRules
+from prefect_runs.deployment_changes import deployment_version
 from prefect_runs.json_paths import ANY, only, parsed, replaced, without
 from prefect_runs.privacy import RULED, Privacy
 from prefect_runs.rows import RunShape, Shape, StateShape, shaped_with_children
 from prefect_runs.tables import (
+    DEPLOYMENT_CHANGES,
     DEPLOYMENTS,
     EXTRAS,
     FLOW_RUN_STATES,
@@ -190,6 +192,28 @@ def test_only_what_is_listed_is_kept_of_a_table() -> None:
         "name": "n",
         "tags": ["t"],
         "schedules": [{"active": True}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        ({"drop": ["parameters"]}, {}),
+        ({"drop": ["parameters.password"]}, {"parameters": {"region": "eu"}}),
+        ({"drop": ["schedules.parameters"]}, {}),
+        ({"keep": ["parameters.region"]}, {"parameters": {"region": "eu"}}),
+        ({"hash": ["parameters.password"]}, {"parameters": {"region": "eu", "password": digest("secret")}}),
+    ],
+    ids=str,
+)
+def test_a_rule_for_parameters_is_for_those_of_schedules_in_versions_of_deployments(rule: Any, left: Any) -> None:
+    schedule = {"active": True, "slug": "daily", "parameters": {"region": "eu", "password": "secret"}}
+    shape = Shape(DEPLOYMENT_CHANGES, "w", rules(**rule))
+    [loaded] = json.loads(deployment_version({"id": "d", "schedules": [schedule]}, shape)["schedules"])
+    assert {name: part for name, part in loaded.items() if part is not None} == {
+        "active": True,
+        "slug": "daily",
+        **left,
     }
 
 

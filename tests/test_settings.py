@@ -9,8 +9,10 @@ import pytest
 from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from prefect_api import now
 
 from prefect_runs import ConfigurationError, PrivacyRules, ReadSettings, RunFilters
+from prefect_runs.settings import MOST
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION
 
@@ -47,6 +49,30 @@ def test_number_with_which_no_read_is_complete(name: str, value: str, monkeypatc
     monkeypatch.setenv(f"SOURCES__PREFECT_RUNS__SETTINGS__{name.upper()}", value)
     with pytest.raises(ConfigurationError, match=rf"{name} is .*must be \d or more"):
         resolved(ReadSettings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        *((name, "1e9", "a hundred years") for name in MOST),
+        ("lookback_minutes", "inf", "a hundred years"),
+        ("runs_kept_days", "0", "leave it unset"),
+        ("events_kept_days", "0", "leave it unset"),
+    ],
+)
+def test_span_that_no_server_has(name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"SOURCES__PREFECT_RUNS__SETTINGS__{name.upper()}", value)
+    with pytest.raises(ConfigurationError, match=rf"{name} is .*{told}"):
+        resolved(ReadSettings())
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_longest_span_can_be_gone_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"SOURCES__PREFECT_RUNS__SETTINGS__{name.upper()}", str(MOST[name]))
+    settings = resolved(ReadSettings())
+    assert isinstance(settings, ReadSettings)
+    for span in (settings.lookback, settings.horizon, settings.runs_kept, settings.events_kept):
+        assert span is None or now() - span < now() + span
 
 
 @pytest.mark.parametrize(

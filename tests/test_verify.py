@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from command import run_command
 from conftest import Copy
 from fault_proxy import FaultProxy, Recorded, status
-from prefect_api import PrefectApi, as_state, now, scheduled
+from prefect_api import PrefectApi, as_state, now, scheduled, seconds
 
 import prefect_runs.verify
 import prefect_runs_pipelines.verify
@@ -131,6 +132,41 @@ def test_state_missing_amid_a_history_is_found_run_by_run(copy: Copy, runs: list
     sql = "SELECT [histories, whole] FROM prefect.verifications WHERE resource = 'flow_runs' ORDER BY _dlt_load_id"
     assert copy.values(sql) == [[False, True], [True, False], [True, True]]
     assert "counts, histories" in verify_screen(report)
+
+
+@pytest.mark.parametrize("repair", [False, True], ids=["compared", "repaired"])
+def test_history_that_grows_while_it_is_compared_is_left_to_the_next_sync(
+    copy: Copy, api: PrefectApi, runs: list[str], proxy: FaultProxy, repair: bool
+) -> None:
+    copy.url = proxy.url
+
+    def of_this_run(request: Recorded) -> bool:
+        return request.query["flow_run_id"] == runs[4]
+
+    proxy.before("/flow_run_states/", lambda: api.set_flow_run(runs[4], "COMPLETED"), when=of_this_run)
+    report = copy.verify(histories=True, repair=repair)
+    assert found(report) == {runs[4]: "incomplete history"}
+    assert report.passes[0].drifts[0].since_last_sync
+    assert report.whole
+
+
+@pytest.mark.usefixtures("runs")
+def test_many_runs_due_before_the_last_sync_and_made_after_it_are_left_to_the_next(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_runs.verify, "RUNS_PER_INTERVAL", 2)
+    # none of the others is due in the second before the last sync
+    time.sleep(1.1)
+    api.outlive_its_second()
+    copy.sync()
+    [until] = copy.values("SELECT max(window_end) FROM prefect.syncs")
+    late = [api.flow_run(scheduled(as_utc(until) - seconds(number / 10))) for number in range(1, 6)]
+    report = copy.verify()
+    [drift] = report.passes[0].drifts
+    assert (drift.what, drift.runs, drift.since_last_sync) == ("missing", len(late), True)
+    assert report.whole
+    copy.sync()
+    assert set(late) <= set(copy.values("SELECT id FROM prefect.flow_runs"))
 
 
 def test_changes_after_the_last_sync_are_left_to_the_next(copy: Copy, api: PrefectApi, runs: list[str]) -> None:

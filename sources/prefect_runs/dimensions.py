@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from .client import PrefectClient
 from .exceptions import NotFound
-from .paging import Body, Page, Row, overlapping
+from .paging import Body, Listing, Row
 from .read_ahead import batches
 
 DIMENSIONS = ("flows", "deployments", "work_pools", "work_queues")
@@ -20,6 +20,9 @@ DIMENSIONS = ("flows", "deployments", "work_pools", "work_queues")
 # orders without ties, for a tie may be in another order on the next page: a deployment's name is unique only within
 # its flow. Work pools and queues have no order to ask for.
 SORTS = {"flows": "NAME_ASC", "deployments": "CREATED_DESC"}
+
+# times that a list is read in which rows changed places
+TRIES = 3
 
 
 def dimension(
@@ -33,29 +36,14 @@ def dimension(
         known: ids that there may be; asked for where there was more than a page.
     """
     body: Body = {"sort": SORTS[name]} if name in SORTS else {}
-    found: set[str] = set()
-    pages = there = 0
-
-    def read(offset: int) -> Page:
-        nonlocal pages, there
-        page = client.page(f"/{name}/filter", {**body, "offset": offset})
-        pages, there = pages + 1, offset + len(page.rows)
-        return page
-
-    def missed() -> Iterator[Iterator[list[Row]]]:
-        # each only where the ones before did not find all
-        if pages > 1:
-            yield of_ids(client, name, set(known()) - found)
-        if name == "work_queues" and len(found) < there:
-            yield _default_queues(client)
-        if name == "work_queues" and len(found) < there:
-            yield of_pools(client, "queues")
-
-    for rows in chain(overlapping(read), chain.from_iterable(missed())):
-        fresh = [row for row in rows if row["id"] not in found]
-        found.update(row["id"] for row in fresh)
-        if fresh:
-            yield fresh
+    listing = _listing(client, f"/{name}/filter", body)
+    yield from listing.pages()
+    if listing.requests > 1:
+        yield from listing.unseen(of_ids(client, name, set(known()) - listing.found))
+    if name == "work_queues" and listing.lacks_rows:
+        yield from listing.unseen(_default_queues(client))
+    if name == "work_queues" and listing.lacks_rows:
+        yield from listing.unseen(of_pools(client, "queues"))
 
 
 def _default_queues(client: PrefectClient) -> Iterator[list[Row]]:
@@ -84,8 +72,16 @@ def of_pools(client: PrefectClient, what: str) -> Iterator[list[Row]]:
 
 
 def pages_of(client: PrefectClient, path: str, body: Body | None = None) -> Iterator[list[Row]]:
-    """Pages of a list that can only be read by offset."""
-    return overlapping(lambda offset: client.page(path, {**(body or {}), "offset": offset}))
+    """Pages of a list that can only be read by offset; read again where a row came to be in no page."""
+    listing = _listing(client, path, body or {})
+    for _ in range(TRIES):
+        yield from listing.pages()
+        if not listing.lacks_rows:
+            return
+
+
+def _listing(client: PrefectClient, path: str, body: Body) -> Listing:
+    return Listing(lambda offset: client.page(path, {**body, "offset": offset}))
 
 
 def of_ids(client: PrefectClient, name: str, ids: Iterable[str]) -> Iterator[list[Row]]:

@@ -24,6 +24,8 @@ LEFT_OUT = frozenset(
         *("value", "data", "actions", "actions_on_trigger", "actions_on_resolve", "action"),
         # of an automation's call of a webhook
         *("body", "subject", "payload", "response_body", "response_headers"),
+        # of one that failed: the same texts, and what the API said of a deployment's parameters
+        *("template_source", "notification_log", "validation_error", "reason"),
     }
 )
 

@@ -10,7 +10,7 @@ from functools import partial
 from dlt.common.json import json
 
 from .artifacts import body, changed_artifacts
-from .clock import EVER, text
+from .clock import EVER, parse, text
 from .deployment_changes import deployment_version
 from .event_log import event_row, read_events
 from .events import EventFeed
@@ -89,19 +89,21 @@ class Extras:
         self._anew(state, sorted(prefixes), payloads)
         feed = EventFeed(self._server.client, prefixes)
         read = partial(read_events, feed, at_once=self._server.client.connections)
-        start = self._events_kept_from(StateCursor(state).start_value)
+        # a first load that goes on has no watermark yet
+        reached = parse(state["snapshot"]["position"]) if "snapshot" in state else StateCursor(state).start_value
+        start = self._events_kept_from(reached)
         for page in self._timeline("events", read, start).new_rows(state):
             yield [event_row(event, payloads) for event in page]
 
-    def _events_kept_from(self, watermark: datetime | None) -> datetime:
-        """From when on events are wanted that the server still has; a gap where that is later than the watermark."""
+    def _events_kept_from(self, reached: datetime | None) -> datetime:
+        """From when on events are wanted that the server still has; a gap where that is later than was `reached`."""
         ceiling = self._server.ceiling
-        if watermark and ceiling - watermark < DAY:
+        if reached and ceiling - reached < DAY:
             return self._start or EVER
         kept_from = ceiling - self._server.retention.events
-        if watermark and watermark < kept_from:
+        if reached and reached < kept_from:
             self._server.tally.gap(
-                f"events: those between {text(watermark)} and {text(kept_from)}, for the server no longer keeps them"
+                f"events: those between {text(reached)} and {text(kept_from)}, for the server no longer keeps them"
             )
         return max(kept_from, self._start or kept_from)
 

@@ -59,7 +59,8 @@ class HistoryComparison:
             held = self._held.numbers(self._reader.kind.name, batch)
             for run_id, states in self._endpoint.of(sorted(held)):
                 # the warehouse may know more: of a run that was deleted and made again under its id
-                if any(held[run_id].get(state["id"]) != state["sequence"] for state in states):
-                    yield Drift(
-                        self._reader.kind.name, interval, "incomplete history", run_id, since_last_sync=run_id in recent
-                    )
+                lacking = [state for state in states if held[run_id].get(state["id"]) != state["sequence"]]
+                if lacking:
+                    # its row may have been read before it moved on
+                    new = run_id in recent or all(parse(state["timestamp"]) >= self._watermark for state in lacking)
+                    yield Drift(self._reader.kind.name, interval, "incomplete history", run_id, since_last_sync=new)

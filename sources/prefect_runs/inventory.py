@@ -11,6 +11,7 @@ from .paging import Row
 
 # parts of an automation's action beside its ids. Parameters, job variables, payloads and texts may hold secrets
 ACTION_PARTS = frozenset({"type", "source", "state", "schedule_after"})
+PREFIX_OF_TAG = "tag:"
 ACTIONS = ("actions", "actions_on_trigger", "actions_on_resolve")
 
 
@@ -33,14 +34,19 @@ def automations(client: PrefectClient) -> Iterator[list[Row]]:
 def concurrency_limits(client: PrefectClient) -> Iterator[list[Row]]:
     """Pages of all concurrency limits: first those of tags, then the global ones.
 
-    Servers from 3.4 on keep a tag's limit as a global one too, under the same id.
+    Servers from 3.4 on keep a tag's limit as a global one too, under the same id, and give few of them, or none, as one
+    of a tag where there are many global ones.
     """
     tags: set[str] = set()
     for rows in pages_of(client, "/concurrency_limits/filter"):
         tags.update(row["id"] for row in rows)
         yield [_limit_of_tag(row) for row in rows]
     for rows in pages_of(client, "/v2/concurrency_limits/filter"):
-        yield [{**row, "concurrency_limit": row["limit"]} for row in rows if row["id"] not in tags]
+        yield [
+            {**row, "concurrency_limit": row["limit"], "tag": _tag_of(row["name"])}
+            for row in rows
+            if row["id"] not in tags
+        ]
 
 
 INVENTORY: Mapping[str, Callable[[PrefectClient], Iterator[list[Row]]]] = {
@@ -61,5 +67,14 @@ def _safe_actions(actions: Any) -> Any:
     ]
 
 
+def _tag_of(name: str) -> str | None:
+    return name.removeprefix(PREFIX_OF_TAG) if name.startswith(PREFIX_OF_TAG) else None
+
+
 def _limit_of_tag(row: Row) -> Row:
-    return {**row, "name": f"tag:{row['tag']}", "active": True, "active_slots": len(row.get("active_slots") or [])}
+    return {
+        **row,
+        "name": f"{PREFIX_OF_TAG}{row['tag']}",
+        "active": True,
+        "active_slots": len(row.get("active_slots") or []),
+    }

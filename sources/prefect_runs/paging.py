@@ -6,7 +6,7 @@ and PostgreSQL gives rows of one timestamp in a different order to each page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -170,6 +170,48 @@ def overlapping(
             return
         stride = max(len(page.rows) - same_place(page.rows), 1)
         offset += stride
+
+
+class Listing:
+    """A list that can only be read by offset, and whose rows may change places between two pages.
+
+    Attributes:
+        found: ids of the rows that were given.
+        requests: pages that were asked for.
+    """
+
+    def __init__(self, read: Callable[[int], Page]) -> None:
+        self.found: set[str] = set()
+        self.requests = 0
+        self._ask = read
+        self._there = 0
+
+    @property
+    def lacks_rows(self) -> bool:
+        """Whether the server has more rows than were given: some were in no page."""
+        return len(self.found) < self._there
+
+    def pages(self) -> Iterator[list[Row]]:
+        """Pages of the rows that were not given yet.
+
+        Raises:
+            ServerUnavailable: as `overlapping`.
+        """
+        return self.unseen(overlapping(self._read))
+
+    def unseen(self, pages: Iterable[list[Row]]) -> Iterator[list[Row]]:
+        """What was not given yet of pages that were read in another way."""
+        for rows in pages:
+            fresh = [row for row in rows if row["id"] not in self.found]
+            self.found.update(row["id"] for row in fresh)
+            if fresh:
+                yield fresh
+
+    def _read(self, offset: int) -> Page:
+        page = self._ask(offset)
+        self.requests += 1
+        self._there = offset + len(page.rows)
+        return page
 
 
 def same_end(rows: list[Row], column: str = "end_time") -> int:

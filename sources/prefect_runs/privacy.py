@@ -22,7 +22,7 @@ from dlt.common.typing import TSecretStrValue
 from .exceptions import ConfigurationError
 from .json_paths import Path, only, parsed, replaced, without
 from .spelling import refuse_unknown
-from .tables import ALL_TABLES, OF_THE_STATE, RECORDS, TABLES, Column, Table
+from .tables import ALL_TABLES, DEPLOYMENT_CHANGES, DEPLOYMENTS, OF_THE_STATE, RECORDS, TABLES, Column, Table
 
 # a shorter one can be found by trying, and with it every hashed value that can be guessed
 SHORTEST_SALT = 16
@@ -191,7 +191,7 @@ def _places(option: str, rules: Iterable[str]) -> dict[Place, set[Path]]:
             raise _refusal(
                 option, rule, 'a step is empty, or a quote is not closed; write [table.]column[.path], "a.b" for a key'
             ) from None
-        found = list(_found(steps))
+        found = list(_found(option, steps))
         if not found:
             raise _refusal(option, rule, _what_is_not_there(steps))
         for table, column, path in found:
@@ -201,13 +201,26 @@ def _places(option: str, rules: Iterable[str]) -> dict[Place, set[Path]]:
     return dict(places)
 
 
-def _found(steps: Path) -> Iterator[tuple[Table, Column, Path]]:
+def _found(option: str, steps: Path) -> Iterator[tuple[Table, Column, Path]]:
     """The columns that a rule names, each with the path inside it."""
     if steps[0] in RULED:
         yield from _in(RULED[steps[0]], steps[1:])
     else:
         for table in RULED.values():
             yield from _in(table, steps)
+        yield from _in_schedules_of_versions(option, steps)
+
+
+def _in_schedules_of_versions(option: str, steps: Path) -> Iterator[tuple[Table, Column, Path]]:
+    """The same inside the one column of `deployment_changes` that holds what is a child table of `deployments`."""
+    [schedules] = (column for column in DEPLOYMENT_CHANGES.columns if column.name == "schedules")
+    parts = DEPLOYMENTS.children["schedules"]
+    for _, named, path in _in(parts, steps):
+        yield DEPLOYMENT_CHANGES, schedules, (named.name, *path)
+        if option == "keep":
+            # what is beside the part that is narrowed stays, as the columns of the child table do
+            others = (column for column in parts.columns if column.name != named.name)
+            yield from ((DEPLOYMENT_CHANGES, schedules, (other.name,)) for other in others)
 
 
 def _in(table: Table, steps: Path) -> Iterator[tuple[Table, Column, Path]]:

@@ -47,6 +47,14 @@ LEAST = {
     "runs_kept_days": 0,
     "events_kept_days": 0,
 }
+# with more there is no date so long ago: a hundred years
+MOST = {
+    "lookback_minutes": 100 * 365 * 24 * 60,
+    "horizon_hours": 100 * 365 * 24,
+    "in_flight_days": 100 * 365,
+    "runs_kept_days": 100 * 365,
+    "events_kept_days": 100 * 365,
+}
 
 
 @configspec
@@ -134,6 +142,13 @@ class ReadSettings(BaseConfiguration):
             # what is no number is less than nothing, too
             if value is not None and not value >= least:
                 raise ConfigurationError(f"{name} is {value}; it must be {least} or more")
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise ConfigurationError(f"{name} is {value}; it must be {most} (a hundred years) or less")
+        for name in ("runs_kept_days", "events_kept_days"):
+            if getattr(self, name) == 0:
+                raise ConfigurationError(f"{name} is 0; write how long the server keeps them, or leave it unset")
         if self.page_size < 2:
             raise ConfigurationError(f"page_size is {self.page_size}; pages need 2 rows or more to overlap")
         if not 1 <= self.history_hours <= HISTORY_INTERVALS:

@@ -23,7 +23,7 @@ from .retention import Reason
 from .run_reader import FLOW_RUN, RunReader
 from .settings import HISTORY_INTERVALS, RUNS_PER_HISTORY, STATE_TYPES, TERMINAL_STATE_TYPES
 from .snapshot import snapshot
-from .windows import Window
+from .windows import Window, counted_windows
 
 # after a slower reply shorter windows are asked for
 SLOW_SECONDS = 5.0
@@ -170,13 +170,28 @@ class Verify:
 
     def _missing(self, interval: Window, runs: int) -> Iterator[Drift]:
         """The runs of an interval of which the warehouse has none, apart from those that the next sync loads."""
-        recent = Window(max(interval.start, self._watermark), interval.end)
-        new = runs if recent == interval else 0 if recent.empty else self.reader.count(recent)
+        after = Window(self._watermark, interval.end).within(interval)
+        due_after = 0 if after.empty else runs if after == interval else self.reader.count(after)
+        before = Window(self._ended_from, self._watermark).within(interval)
+        made_after = self._made_after(before) if runs > due_after else 0
+        new = due_after + made_after
         if runs > new:
-            older = Window(interval.start, recent.start) if new else interval
+            older = Window(interval.start, min(interval.end, self._watermark)) if new else interval
             yield Drift(self.table, older, "missing", None, runs - new)
         if new:
+            recent = Window(before.start, interval.end) if made_after else after
             yield Drift(self.table, recent, "missing", None, new, since_last_sync=True)
+
+    def _made_after(self, window: Window) -> int:
+        """How many runs were due before the last sync, in `window`, and recorded after it: the last ones, if any."""
+        found = 0
+        for part, _ in counted_windows(window, self.reader.count, RUNS_PER_INTERVAL, newest_first=True):
+            rows = list(chain.from_iterable(self.reader.expected(part)))
+            made = sum(self._next_sync_has(as_held(row), None) for row in rows)
+            found += made
+            if rows and not made:
+                break
+        return found
 
     def _read(self, differing: Differing) -> Iterator[tuple[Window, list[list[Row]]]]:
         """The server's runs, with the window that they are all the runs of.
