@@ -134,7 +134,12 @@ RUNS = [
         fields=DEPLOYED,
     ),
     # never taken up, and gone
-    Run("missed", "11:30:00", [("11:00:00", "SCHEDULED", "Scheduled")], fields=DEPLOYED),
+    Run(
+        "missed",
+        "11:30:00",
+        [("11:00:00", "SCHEDULED", "Scheduled"), ("11:30:15", "SCHEDULED", "Late")],
+        fields=DEPLOYED,
+    ),
     # a subflow of `good`, while that one runs
     Run(
         "subflow",
@@ -171,8 +176,13 @@ RUNS = [
     ),
 ]
 
+SCHEDULES = [{"id": "schedule", "active": True, "schedule": {"interval": 600}}]
 # run id → when it was noticed that the server no longer has the run
 GONE = {"missed": "12:00:00"}
+# of what else is gone
+TOMBSTONES: list[Row] = []
+# up to when the last sync read
+WINDOW_END: str | None = None
 
 
 # columns with ids, which no two workspaces share
@@ -199,7 +209,14 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
         ("flows", {"id": "flow", "name": flow_name, **named}),
         (
             "deployments",
-            {"id": "deployment", "name": f"nightly {flow_name}", "flow_id": "flow", "paused": False, **named},
+            {
+                "id": "deployment",
+                "name": f"nightly {flow_name}",
+                "flow_id": "flow",
+                "paused": False,
+                "schedules": SCHEDULES,
+                **named,
+            },
         ),
     ):
         yield resource([of_workspace(prefix, shaped_with_children(TABLES[name], workspace, OPEN)(row))], TABLES[name])
@@ -208,6 +225,7 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
         {"resource": "flow_runs", "id": id_, "noticed_at": at(clock).isoformat(), "reason": "deleted"}
         for id_, clock in GONE.items()
     ]
+    gone += TOMBSTONES
     yield resource([of_workspace(prefix, shape(row)) for row in gone], TABLES["tombstones"])
     rest = "flow_runs: the first load came to 10:00; sync again to go on"
     synced = [
@@ -215,7 +233,7 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
         {"whole": False, "gaps": [rest, "flow_runs: the server could not give one"], "unfinished": False},
         # as a version wrote it that did not have the column
         {"whole": False, "gaps": ["flow_runs: the server could not give one"]},
-        {"whole": True, "gaps": [], "unfinished": False},
+        {"whole": True, "gaps": [], "unfinished": False, "window_end": WINDOW_END},
     ]
     shape = Shape(TABLES["syncs"], workspace, OPEN)
     yield resource([shape({"finished_at": TEN.isoformat(), **row}) for row in synced], TABLES["syncs"])

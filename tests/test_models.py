@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ FACTS = {
 
 
 # what differs from one moment of asking to the next
-MOVING = {"_dlt_id", "_dlt_load_id", "seconds_since_success"}
+MOVING = {"_dlt_id", "_dlt_load_id", "seconds_since_success", "copied_until"}
 PREFIX = "other-"
 
 
@@ -271,7 +271,10 @@ def test_runs_that_the_server_deleted_or_that_are_not_due(tmp_path: Path, monkey
         # its process was killed, so that it ran until somebody deleted it
         "killed": ("10:00:00", [("10:00:05", *handmade.RUNNING)]),
         "cancelled": ("11:00:00", [waits, ("10:30:00", "CANCELLED", "Cancelled")]),
-        "missed": ("11:30:00", [waits]),
+        "missed": ("11:30:00", [waits, ("11:30:15", "SCHEDULED", "Late")]),
+        # in the place of one that was deleted before it was due, which no sync noticed before
+        "ran in its place": ("11:40:00", [("11:40:05", *handmade.RUNNING), ("11:41:00", *handmade.COMPLETED)]),
+        "replaced unnoticed": ("11:40:00", [waits]),
         # in the place of one that was deleted before it was due
         "ran": ("14:00:00", [("14:00:05", *handmade.RUNNING), ("14:01:00", *handmade.COMPLETED)]),
         "replaced": ("14:00:00", [waits]),
@@ -282,18 +285,134 @@ def test_runs_that_the_server_deleted_or_that_are_not_due(tmp_path: Path, monkey
     runs = [
         Run(id_, due, states, fields={**DEPLOYED, **ahead.get(id_, {})}) for id_, (due, states) in histories.items()
     ]
+    gone = ("killed", "cancelled", "missed", "replaced unnoticed", "replaced")
     monkeypatch.setattr(handmade, "RUNS", runs)
-    monkeypatch.setattr(handmade, "GONE", dict.fromkeys(("killed", "cancelled", "missed", "replaced"), "12:00:00"))
+    monkeypatch.setattr(handmade, "GONE", dict.fromkeys(gone, "12:00:00"))
     options = handmade.load(tmp_path, "duckdb")
     create_views(options)
     with answers(options, None) as rows:
         due = rows("SELECT id FROM prefect.flow_run_facts WHERE was_due ORDER BY expected_start_time")
-        assert [row["id"] for row in due] == ["killed", "cancelled", "missed", "ran"]
+        assert [row["id"] for row in due] == ["killed", "cancelled", "missed", "ran in its place", "ran"]
         [day] = rows("SELECT * FROM prefect.daily_figures WHERE grouped_by = 'deployment'")
-        assert (day["runs"], day["ended"], day["cancelled"], day["peak_running"]) == (4, 2, 1, 1)
-        assert [row["runs"] for row in rows("SELECT * FROM prefect.queue_hours ORDER BY hour")] == [1, 2, 1]
+        assert (day["runs"], day["ended"], day["cancelled"], day["peak_running"]) == (5, 3, 1, 2)
+        assert [row["runs"] for row in rows("SELECT * FROM prefect.queue_hours ORDER BY hour")] == [1, 3, 1]
         [health] = rows("SELECT * FROM prefect.deployment_health")
         assert health["missed_runs"] == 1
+
+
+WAITS = ("00:00:00", "SCHEDULED", "Scheduled")
+
+
+@contextlib.contextmanager
+def of_runs(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    histories: Mapping[str, tuple[str, list[tuple[str, str, str]]]],
+    synced: str | None = None,
+    **fields: dict[str, Any],
+) -> Iterator[Answers]:
+    """The views of flow runs of the deployment: id → due and states; `fields` of some, `synced` up to then."""
+    runs = [
+        Run(id_, due, states, fields={**DEPLOYED, **fields.get(id_, {})}) for id_, (due, states) in histories.items()
+    ]
+    monkeypatch.setattr(handmade, "RUNS", runs)
+    monkeypatch.setattr(handmade, "GONE", {})
+    monkeypatch.setattr(handmade, "WINDOW_END", at(synced).isoformat() if synced else None)
+    folder.mkdir(exist_ok=True)
+    options = handmade.load(folder, "duckdb")
+    create_views(options)
+    with answers(options, None) as rows:
+        yield rows
+
+
+def ran(due: str, end: str, *last: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """A run that ended so at `end`."""
+    return due, [(due, *handmade.PENDING), (due, *handmade.RUNNING), (end, *(last or handmade.COMPLETED))]
+
+
+def test_what_was_due_after_the_last_sync_is_neither_missed_nor_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = {
+        **{f"run {hour}": ran(f"{hour}:00:00", f"{hour}:00:20") for hour in ("08", "09", "10")},
+        **{f"next {hour}": (f"{hour}:00:00", [WAITS]) for hour in ("11", "12", "13")},
+        "runs": ("10:00:00", [("10:00:00", *handmade.PENDING), ("10:00:00", *handmade.RUNNING)]),
+    }
+    with of_runs(tmp_path, monkeypatch, histories, synced="10:30:00") as rows:
+        [health] = rows("SELECT * FROM prefect.deployment_health")
+        assert (health["missed_runs"], health["is_overdue"], health["seconds_since_success"]) == (0, False, 1780)
+        assert [row["waiting"] for row in rows("SELECT waiting FROM prefect.queue_hours")] == [0, 0, 0]
+        facts = {row["id"]: row for row in rows("SELECT * FROM prefect.flow_run_facts")}
+        assert not any(facts[f"next {hour}"]["was_due"] for hour in ("11", "12", "13"))
+        assert facts["next 11"]["start_delay_seconds"] == 0
+        assert facts["runs"]["run_seconds"] == 1800
+    # the same copy, synced later, when they had not begun
+    with of_runs(tmp_path / "later", monkeypatch, histories, synced="13:30:00") as rows:
+        [health] = rows("SELECT * FROM prefect.deployment_health")
+        assert (health["missed_runs"], health["is_overdue"]) == (3, True)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_deployment_is_overdue_when_a_schedule_made_a_run_that_was_due_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    """Not at night, when an hourly one of the day has none, nor when its schedule is switched off."""
+    monkeypatch.setattr(handmade, "SCHEDULES", [{"id": "schedule", "active": active}])
+    good = {f"run {hour}": ran(f"{hour}:00:00", f"{hour}:00:20") for hour in ("08", "09", "10")}
+    for name, histories, overdue in (
+        ("night", good, False),
+        ("broken", {**good, "failed": ran("12:00:00", "12:01:00", *handmade.FAILED)}, True),
+    ):
+        with of_runs(tmp_path / name, monkeypatch, histories, synced="23:00:00") as rows:
+            [health] = rows("SELECT is_overdue FROM prefect.deployment_health")
+            assert health["is_overdue"] is (overdue if active else None), name
+
+
+def test_runs_that_crashed_before_they_began_have_no_end_on_old_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = {f"crashed {hour}": (f"{hour}:00:00", [(f"{hour}:00:00", *handmade.CRASHED)]) for hour in ("11", "12")}
+    no_end = {id_: {"end_time": None} for id_ in crashed}
+    histories = {"good": ran("10:00:00", "10:01:00"), **crashed}
+    with of_runs(tmp_path, monkeypatch, histories, **no_end) as rows:
+        [health] = rows("SELECT * FROM prefect.deployment_health")
+        assert (health["last_run_id"], health["failures_in_a_row"], health["runs_7d"]) == ("crashed 12", 2, 3)
+        [episode] = rows("SELECT * FROM prefect.failure_episodes")
+        assert (as_utc(episode["broken_at"]), episode["failures"]) == (at("11:00:00"), 2)
+
+
+def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    due, states = ran("10:00:00", "10:05:00")
+    paused = [*states[:2], ("10:01:00", "PAUSED", "Paused"), ("10:04:00", *handmade.RUNNING), states[2]]
+    fixed = [*states[:2], ("10:02:00", *handmade.FAILED), ("10:04:00", *handmade.COMPLETED)]
+    at_once = [*states[:2], ("10:01:00", "RUNNING", "Retrying"), ("10:03:00", "RUNNING", "Retrying"), states[2]]
+    back = [*states, ("10:06:00", "COMPLETED", "RolledBack")]
+    histories = {"paused": (due, paused), "fixed": (due, fixed), "at once": (due, at_once), "back": (due, back)}
+    with of_runs(tmp_path, monkeypatch, histories) as rows:
+        columns = "id, retries, is_first_try_success, is_success, is_forced"
+        found = {
+            id_: values for id_, *values in map(dict.values, rows(f"SELECT {columns} FROM prefect.flow_run_facts"))
+        }
+        assert found == {
+            "paused": [0, True, True, False],
+            "fixed": [0, False, True, True],
+            "at once": [2, False, True, False],
+            "back": [0, True, True, False],
+        }
+        sql = "SELECT seconds, ended_as FROM prefect.run_attempts WHERE run_id = 'at once' ORDER BY attempt"
+        assert [tuple(row.values()) for row in rows(sql)] == [(60, "Retrying"), (120, "Retrying"), (120, "Completed")]
+        [day] = rows("SELECT retries FROM prefect.daily_figures WHERE grouped_by = 'all'")
+        assert day["retries"] == 2
+
+
+def test_what_is_gone_is_not_broken_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with of_runs(tmp_path, monkeypatch, {"failed": ran("10:00:00", "10:01:00", *handmade.FAILED)}) as rows:
+        assert rows("SELECT gone_at FROM prefect.failure_episodes") == [{"gone_at": None}]
+    row = {"resource": "deployments", "id": "deployment", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
+    monkeypatch.setattr(handmade, "TOMBSTONES", [row])
+    with of_runs(tmp_path / "gone", monkeypatch, {"failed": ran("10:00:00", "10:01:00", *handmade.FAILED)}) as rows:
+        [episode] = rows("SELECT * FROM prefect.failure_episodes")
+        assert (episode["recovered_at"], as_utc(episode["gone_at"])) == (None, at("12:00:00"))
 
 
 def test_every_column_is_described(rows: Answers) -> None:

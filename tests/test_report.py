@@ -28,6 +28,7 @@ from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.report import write_report
 from prefect_runs_pipelines.report.charts import seconds_text
 from prefect_runs_pipelines.report.figures import find, health
+from prefect_runs_pipelines.report.page import page
 from prefect_runs_pipelines.sync import sync
 from prefect_runs_pipelines.target import asked_only
 from prefect_runs_pipelines.verify import VerifyOptions, verify
@@ -221,9 +222,11 @@ def test_last_comparison_is_that_of_all_tables(
     pipeline = dlt.attach(pipeline_name(options, handmade.WORKSPACE), pipelines_dir=options.pipelines_dir)
     pipeline.run(resource(rows, TABLES["verifications"]), destination=options.dlt_destination())
     with asked_only(options) as target:
-        last = find(Answers(target), handmade.WORKSPACE, datetime.now(UTC), 14).last_verify
+        found = find(Answers(target), handmade.WORKSPACE, datetime.now(UTC), 14)
+    last = found.last_verify
     assert last is not None
     assert (last["verified_at"], last["whole"]) == (handmade.at("11:00:00"), whole)
+    assert ("last compared with the server, and found to differ" in page(found)) == (whole == 0)
 
 
 class TestCommand:

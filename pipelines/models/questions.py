@@ -22,7 +22,7 @@ order by success_percent, runs desc""",
         "How many runs succeed at their first try, and how many only after a retry?",
         """\
 select flow_name, count(*) as ended, count(*) filter (is_first_try_success) as at_first_try,
-       count(*) filter (is_success and not is_first_try_success) as after_a_retry, sum(attempts - 1) as retries
+       count(*) filter (is_success and not is_first_try_success) as after_a_retry, sum(retries) as retries
 from prefect.flow_run_facts
 where is_terminal and attempts > 0
 group by flow_name
@@ -36,8 +36,9 @@ select coalesce(work_pool_name, 'none') as work_pool, count(*) as runs,
        round(quantile_cont(queue_seconds, 0.5), 2) as queue_p50,
        round(quantile_cont(queue_seconds, 0.95), 2) as queue_p95,
        round(quantile_cont(startup_seconds, 0.5), 2) as startup_p50,
-       round(quantile_cont(startup_seconds, 0.95), 2) as startup_p95, count(late_seconds) as marked_late
+       round(quantile_cont(startup_seconds, 0.95), 2) as startup_p95, count(*) filter (is_late) as marked_late
 from prefect.flow_run_facts
+where was_due
 group by work_pool
 order by runs desc""",
     ),
@@ -54,7 +55,7 @@ order by failures_in_a_row desc, is_overdue desc nulls last, missed_runs desc, n
         "How long does it take until a broken flow or deployment works again (MTTR), and how long does it last (MTBF)?",
         """\
 select any_value(group_name) as broken, count(*) as episodes, sum(failures) as failures,
-       count(*) filter (recovered_at is null) as broken_now,
+       count(*) filter (recovered_at is null and gone_at is null) as broken_now,
        round(avg(seconds_to_recover)) as mttr_seconds, round(avg(seconds_since_recovery)) as mtbf_seconds
 from prefect.failure_episodes
 group by grouped_by, group_id
@@ -87,10 +88,13 @@ limit 10""",
         "busiest_hours",
         "When do most runs run at the same time?",
         """\
-select period_start as hour_utc, runs, peak_running, round(run_hours, 4) as run_hours
-from prefect.hourly_figures
-where grouped_by = 'all'
-order by peak_running desc nulls last, hour_utc
+select peak.period_start as hour_utc, peak.peak_running, coalesce(due.runs, 0) as runs_due,
+       round(due.run_hours, 4) as run_hours
+from prefect.running_peaks as peak
+left join prefect.hourly_figures as due
+    on due.period_start = peak.period_start and due.grouped_by = 'all' and due.workspace = peak.workspace
+where peak.period = 'hour' and peak.grouped_by = 'all'
+order by peak.peak_running desc, hour_utc
 limit 10""",
     ),
     Query(

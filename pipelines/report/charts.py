@@ -186,7 +186,7 @@ def episodes_chart(found: Findings) -> str:
     figure, labels = go.Figure(), Labels()
     for episode in found.episodes[::-1]:
         begin = as_utc(episode["broken_at"])
-        end = as_utc(episode["recovered_at"]) if episode["recovered_at"] else found.now
+        end = as_utc(episode["recovered_at"] or episode["gone_at"] or found.now)
         figure.add_bar(
             x=[max((end - begin).total_seconds(), 1) * 1000],
             base=[_moment(begin)],
@@ -197,7 +197,7 @@ def episodes_chart(found: Findings) -> str:
                 "line": {"width": 1, "color": COLOURS["failed"]},
             },
             hovertext=f"{episode['failures']} failures, {seconds_text((end - begin).total_seconds())}"
-            + ("" if episode["recovered_at"] else ", still broken"),
+            + ("" if episode["recovered_at"] else ", then gone" if episode["gone_at"] else ", still broken"),
             hoverinfo="text",
         )
     lanes = len({episode["group_id"] for episode in found.episodes})

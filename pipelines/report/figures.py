@@ -154,8 +154,9 @@ class _Questions:
             f"""
             SELECT * FROM failure_episodes
             WHERE {self._own}
-                AND (broken_at >= {self._since} OR recovered_at >= {self._since} OR recovered_at IS NULL)
-            ORDER BY CASE WHEN recovered_at IS NULL THEN 0 ELSE 1 END, broken_at DESC
+                AND (broken_at >= {self._since} OR recovered_at >= {self._since}
+                    OR (recovered_at IS NULL AND COALESCE(gone_at, {self._since}) >= {self._since}))
+            ORDER BY CASE WHEN recovered_at IS NULL AND gone_at IS NULL THEN 0 ELSE 1 END, broken_at DESC
             LIMIT {EPISODES_SHOWN}
             """
         )
@@ -164,7 +165,7 @@ class _Questions:
         """How many episodes last, and the mean length of those that ended in these days."""
         return self._ask(
             f"""
-            SELECT SUM(CASE WHEN recovered_at IS NULL THEN 1 ELSE 0 END) AS broken_now,
+            SELECT SUM(CASE WHEN recovered_at IS NULL AND gone_at IS NULL THEN 1 ELSE 0 END) AS broken_now,
                 AVG(CASE WHEN recovered_at >= {self._since} THEN seconds_to_recover END) AS seconds_to_recover
             FROM failure_episodes
             WHERE {self._own}

@@ -73,7 +73,7 @@ def _words(found: Findings) -> str:
 
 
 def _but(good: object, otherwise: str) -> str:
-    return f", {otherwise}" if good is False else ""
+    return f", {otherwise}" if good is not None and not good else ""
 
 
 def _days(found: Findings) -> str:
@@ -107,7 +107,7 @@ def _episodes(found: Findings) -> str:
         (
             row["group_name"] or row["group_id"],
             _when(row["broken_at"]),
-            _when(row["recovered_at"]) if row["recovered_at"] else "still broken",
+            _when(row["recovered_at"]) if row["recovered_at"] else "gone" if row["gone_at"] else "still broken",
             seconds_text(row["seconds_to_recover"]),
             row["failures"],
         )

@@ -6,11 +6,12 @@ WITH ended AS (
     COALESCE(deployment_id, flow_id) AS group_id,
     COALESCE(deployment_name, flow_name) AS group_name,
     id,
-    end_time,
+    COALESCE(end_time, state_timestamp) AS end_time,
     CASE WHEN state_type = 'COMPLETED' THEN 1 ELSE 0 END AS good
   FROM {{ ref('flow_run_facts') }} AS flow_run_facts
   WHERE
-    state_type IN ('COMPLETED', 'FAILED', 'CRASHED') AND NOT end_time IS NULL
+    state_type IN ('COMPLETED', 'FAILED', 'CRASHED')
+    AND NOT COALESCE(end_time, state_timestamp) IS NULL
 ), counted AS (
   SELECT
     ended.*,
@@ -56,14 +57,17 @@ WITH ended AS (
   )
 )
 SELECT
-  workspace,
-  grouped_by,
-  group_id,
-  group_name,
-  episode,
-  broken_at,
-  recovered_at,
-  failures,
-  EXTRACT(EPOCH FROM recovered_at) - EXTRACT(EPOCH FROM broken_at) AS seconds_to_recover,
-  EXTRACT(EPOCH FROM broken_at) - EXTRACT(EPOCH FROM recovered_before) AS seconds_since_recovery
+  recovered.workspace,
+  recovered.grouped_by,
+  recovered.group_id,
+  recovered.group_name,
+  recovered.episode,
+  recovered.broken_at,
+  recovered.recovered_at,
+  gone.noticed_at AS gone_at,
+  recovered.failures,
+  EXTRACT(EPOCH FROM recovered.recovered_at) - EXTRACT(EPOCH FROM recovered.broken_at) AS seconds_to_recover,
+  EXTRACT(EPOCH FROM recovered.broken_at) - EXTRACT(EPOCH FROM recovered.recovered_before) AS seconds_since_recovery
 FROM recovered
+LEFT JOIN {{ prefect_table('tombstones') }} AS gone
+  ON gone.resource = recovered.grouped_by || 's' AND gone.id = recovered.group_id

@@ -32,7 +32,17 @@ SELECT
   run.is_terminal,
   run.outcome,
   run.attempts,
-  run.is_first_try_success,
+  CASE
+    WHEN run.attempts - 1 > COALESCE(reached.resumes, 0)
+    THEN run.attempts - 1 - COALESCE(reached.resumes, 0)
+    ELSE 0
+  END AS retries,
+  CASE
+    WHEN run.is_terminal
+    THEN run.is_success
+    AND run.attempts - 1 <= COALESCE(reached.resumes, 0)
+    AND COALESCE(reached.forced_changes, 0) = 0
+  END AS is_first_try_success,
   run.is_success,
   COALESCE(reached.forced_changes, 0) > 0 AS is_forced,
   CASE
@@ -49,11 +59,12 @@ SELECT
     THEN NULL
     WHEN run.start_time IS NULL
     AND NOT run.is_terminal
-    AND run.expected_start_time < CURRENT_TIMESTAMP
-    THEN EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) - EXTRACT(EPOCH FROM run.expected_start_time)
+    AND run.expected_start_time < COALESCE(copied.copied_until, CURRENT_TIMESTAMP)
+    THEN EXTRACT(EPOCH FROM COALESCE(copied.copied_until, CURRENT_TIMESTAMP)) - EXTRACT(EPOCH FROM run.expected_start_time)
     ELSE 0
   END AS start_delay_seconds,
   EXTRACT(EPOCH FROM reached.first_late_over_at) - EXTRACT(EPOCH FROM reached.first_late_at) AS late_seconds,
+  NOT reached.first_late_at IS NULL AS is_late,
   run.run_seconds,
   run.duration_seconds,
   run.wall_seconds,
@@ -76,3 +87,5 @@ LEFT JOIN {{ prefect_table('task_runs') }} AS parent
   ON parent.id = own.parent_task_run_id
 LEFT JOIN {{ ref('stg_flow_run_roots') }} AS root
   ON root.id = run.id
+LEFT JOIN {{ ref('stg_copied_until') }} AS copied
+  ON copied.workspace = run.workspace

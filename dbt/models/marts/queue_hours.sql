@@ -6,7 +6,13 @@ SELECT
   DATE_TRUNC('HOUR', run.expected_start_time AT TIME ZONE 'UTC') AS hour,
   COUNT(*) AS runs,
   SUM(CASE WHEN NOT run.queue_seconds IS NULL THEN 1 ELSE 0 END) AS taken_up,
-  SUM(CASE WHEN run.state_type = 'SCHEDULED' AND run.is_live THEN 1 ELSE 0 END) AS waiting,
+  SUM(
+    CASE
+      WHEN run.state_type = 'SCHEDULED' AND run.start_time IS NULL AND run.is_live
+      THEN 1
+      ELSE 0
+    END
+  ) AS waiting,
   SUM(CASE WHEN NOT reached.first_late_at IS NULL THEN 1 ELSE 0 END) AS marked_late,
   QUANTILE_CONT(run.queue_seconds, 0.5) AS queue_p50,
   QUANTILE_CONT(run.queue_seconds, 0.95) AS queue_p95

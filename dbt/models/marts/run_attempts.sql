@@ -2,40 +2,43 @@
 WITH marked AS (
   SELECT
     state.*,
-    SUM(
-      CASE
-        WHEN type = 'RUNNING' AND COALESCE(previous_type, '') <> 'RUNNING'
-        THEN 1
-        ELSE 0
-      END
-    ) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+    CASE
+      WHEN type = 'RUNNING'
+      AND (
+        COALESCE(previous_type, '') <> 'RUNNING' OR name = 'Retrying'
+      )
+      THEN 1
+      ELSE 0
+    END AS begins
   FROM {{ ref('state_transitions') }} AS state
+), numbered AS (
+  SELECT
+    marked.*,
+    SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+  FROM marked
 ), ends AS (
   SELECT
     run_kind,
     run_id,
-    attempt,
+    attempt - begins AS attempt,
     name,
     entered_at,
-    ROW_NUMBER() OVER (PARTITION BY run_kind, run_id, attempt ORDER BY number) AS place
-  FROM marked
+    ROW_NUMBER() OVER (PARTITION BY run_kind, run_id, attempt - begins ORDER BY number) AS place
+  FROM numbered
   WHERE
-    attempt > 0 AND type <> 'RUNNING'
+    attempt - begins > 0 AND (
+      type <> 'RUNNING' OR begins = 1
+    )
 ), starts AS (
   SELECT
     workspace,
     run_kind,
     run_id,
     attempt,
-    MIN(entered_at) AS started_at
-  FROM marked
+    entered_at AS started_at
+  FROM numbered
   WHERE
-    attempt > 0 AND type = 'RUNNING'
-  GROUP BY
-    workspace,
-    run_kind,
-    run_id,
-    attempt
+    begins = 1
 )
 SELECT
   starts.workspace,

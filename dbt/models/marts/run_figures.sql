@@ -29,7 +29,7 @@ WITH periods AS (
     SUM(CASE WHEN run.state_type = 'FAILED' THEN 1 ELSE 0 END) AS failed,
     SUM(CASE WHEN run.state_type = 'CRASHED' THEN 1 ELSE 0 END) AS crashed,
     SUM(CASE WHEN run.state_type = 'CANCELLED' THEN 1 ELSE 0 END) AS cancelled,
-    SUM(CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
+    SUM(run.retries) AS retries,
     SUM(run.run_seconds) / 3600 AS run_hours,
     QUANTILE_CONT(run.duration_seconds, 0.5) AS duration_p50,
     QUANTILE_CONT(run.duration_seconds, 0.9) AS duration_p90,

@@ -25,7 +25,14 @@ SELECT
       THEN state.entered_at
     END
   ) AS first_late_over_at,
-  SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes
+  SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
+  SUM(
+    CASE
+      WHEN state.type = 'RUNNING' AND state.previous_type = 'PAUSED'
+      THEN 1
+      ELSE 0
+    END
+  ) AS resumes
 FROM {{ ref('state_transitions') }} AS state
 LEFT JOIN late
   ON late.run_kind = state.run_kind AND late.run_id = state.run_id

@@ -25,7 +25,8 @@ SELECT
   previous_name,
   COALESCE(
     previous_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
-    AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'),
+    AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
+    AND name <> 'RolledBack',
     FALSE
   ) AS is_forced
 FROM ordered

@@ -30,7 +30,17 @@ SELECT
   run.is_terminal,
   run.outcome,
   run.attempts,
-  run.is_first_try_success,
+  CASE
+    WHEN run.attempts - 1 > COALESCE(reached.resumes, 0)
+    THEN run.attempts - 1 - COALESCE(reached.resumes, 0)
+    ELSE 0
+  END AS retries,
+  CASE
+    WHEN run.is_terminal
+    THEN run.is_success
+    AND run.attempts - 1 <= COALESCE(reached.resumes, 0)
+    AND COALESCE(reached.forced_changes, 0) = 0
+  END AS is_first_try_success,
   run.is_success,
   COALESCE(reached.forced_changes, 0) > 0 AS is_forced,
   COALESCE(run.state_name = 'Cached', FALSE) AS is_cached,

@@ -69,12 +69,15 @@ WITH runs AS (
     gone.id IS NULL AS is_live,
     gone.noticed_at AS gone_at,
     gone.reason AS gone_reason,
+    COALESCE(copied.copied_until, CURRENT_TIMESTAMP) AS as_of,
     COALESCE(runs.state_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'), FALSE) AS is_terminal
   FROM runs
   LEFT JOIN tags
     ON tags.run_kind = runs.run_kind AND tags._dlt_parent_id = runs._dlt_id
   LEFT JOIN {{ prefect_table('tombstones') }} AS gone
     ON gone.resource = runs.run_kind || '_runs' AND gone.id = runs.id
+  LEFT JOIN {{ ref('stg_copied_until') }} AS copied
+    ON copied.workspace = runs.workspace
 )
 SELECT
   run_kind,
@@ -103,17 +106,23 @@ SELECT
   CASE WHEN is_terminal THEN state_type = 'COMPLETED' AND run_count <= 1 END AS is_first_try_success,
   CASE WHEN is_terminal THEN state_type = 'COMPLETED' END AS is_success,
   CASE
-    WHEN state_type = 'RUNNING' AND is_live
-    THEN total_run_time + EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) - EXTRACT(EPOCH FROM state_timestamp)
+    WHEN state_type = 'RUNNING' AND is_live AND as_of > state_timestamp
+    THEN total_run_time + EXTRACT(EPOCH FROM as_of) - EXTRACT(EPOCH FROM state_timestamp)
     ELSE total_run_time
   END AS run_seconds,
   CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
   EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
   COALESCE(run_count, 0) > 0
   OR (
-    expected_start_time < CURRENT_TIMESTAMP
+    expected_start_time < as_of
     AND (
-      is_live OR gone_at >= expected_start_time
+      is_live
+      OR (
+        gone_at >= expected_start_time
+        AND (
+          COALESCE(state_type, '') <> 'SCHEDULED' OR state_name = 'Late'
+        )
+      )
     )
   ) AS was_due,
   is_live,

@@ -5,9 +5,9 @@
 -- last_ended_at: When it ended.
 -- failures_in_a_row: Failed and crashed runs since the last completed one.
 -- last_success_at: When a run last completed.
--- seconds_since_success: Seconds since then.
+-- seconds_since_success: Seconds from then to the last sync, which all spans of this model end with.
 -- usual_interval_seconds: Median seconds between runs that a schedule made, over four weeks; null with fewer than three.
--- is_overdue: Whether the last success is longer ago than twice the usual interval; null without a schedule or while paused.
+-- is_overdue: Whether a run that a schedule made was due over a usual interval ago, none completed since, and the last success is longer ago than twice that; null without an active schedule or while paused.
 -- missed_runs: Runs of four weeks that a schedule made and that never started, though they were due: still waiting, or gone.
 -- runs_7d: Runs that ended within seven days.
 -- success_percent_7d: Completed of those.
@@ -15,13 +15,34 @@
 -- runs_28d: Runs that ended in the four weeks before those seven days.
 -- success_percent_28d: Completed of those.
 -- duration_p50_28d: Their median seconds in RUNNING.
-WITH ended AS (
+WITH present AS (
     SELECT
-        run.*,
+        deployment.*,
+        COALESCE(copied.copied_until, CURRENT_TIMESTAMP) AS as_of
+    FROM deployments AS deployment
+    LEFT JOIN stg_copied_until AS copied ON copied.workspace = deployment.workspace
+    LEFT JOIN tombstones AS gone ON gone.resource = 'deployments' AND gone.id = deployment.id
+    WHERE gone.id IS NULL
+),
+ended AS (
+    SELECT
+        run.id,
+        run.deployment_id,
+        run.state_type,
+        run.duration_seconds,
+        -- servers before 3.6.14 write none of a run that crashes before it starts
+        COALESCE(run.end_time, run.state_timestamp) AS end_time,
+        present.as_of
+    FROM flow_run_facts AS run
+    JOIN present ON present.id = run.deployment_id
+    WHERE run.is_terminal
+),
+placed AS (
+    SELECT
+        ended.*,
         ROW_NUMBER() OVER (PARTITION BY deployment_id ORDER BY end_time DESC, id) AS place,
         MAX(CASE WHEN state_type = 'COMPLETED' THEN end_time END) OVER (PARTITION BY deployment_id) AS last_success_at
-    FROM flow_run_facts AS run
-    WHERE run.is_terminal AND run.end_time IS NOT NULL AND run.deployment_id IS NOT NULL
+    FROM ended
 ),
 recent AS (
     SELECT
@@ -36,60 +57,75 @@ recent AS (
                 ELSE 0
             END
         ) AS failures_in_a_row,
-        SUM(CASE WHEN end_time >= CURRENT_TIMESTAMP - INTERVAL '7 days' THEN 1 ELSE 0 END) AS runs_7d,
+        SUM(CASE WHEN end_time >= as_of - INTERVAL '7 days' THEN 1 ELSE 0 END) AS runs_7d,
         SUM(
-            CASE WHEN end_time >= CURRENT_TIMESTAMP - INTERVAL '7 days' AND state_type = 'COMPLETED' THEN 1 ELSE 0 END
+            CASE WHEN end_time >= as_of - INTERVAL '7 days' AND state_type = 'COMPLETED' THEN 1 ELSE 0 END
         ) AS completed_7d,
         QUANTILE_CONT(
-            CASE WHEN end_time >= CURRENT_TIMESTAMP - INTERVAL '7 days' THEN duration_seconds END, 0.5
+            CASE WHEN end_time >= as_of - INTERVAL '7 days' THEN duration_seconds END, 0.5
         ) AS duration_p50_7d,
         SUM(
             CASE
-                WHEN end_time < CURRENT_TIMESTAMP - INTERVAL '7 days'
-                    AND end_time >= CURRENT_TIMESTAMP - INTERVAL '35 days' THEN 1
+                WHEN end_time < as_of - INTERVAL '7 days'
+                    AND end_time >= as_of - INTERVAL '35 days' THEN 1
                 ELSE 0
             END
         ) AS runs_28d,
         SUM(
             CASE
-                WHEN end_time < CURRENT_TIMESTAMP - INTERVAL '7 days'
-                    AND end_time >= CURRENT_TIMESTAMP - INTERVAL '35 days'
+                WHEN end_time < as_of - INTERVAL '7 days'
+                    AND end_time >= as_of - INTERVAL '35 days'
                     AND state_type = 'COMPLETED' THEN 1
                 ELSE 0
             END
         ) AS completed_28d,
         QUANTILE_CONT(
             CASE
-                WHEN end_time < CURRENT_TIMESTAMP - INTERVAL '7 days'
-                    AND end_time >= CURRENT_TIMESTAMP - INTERVAL '35 days' THEN duration_seconds
+                WHEN end_time < as_of - INTERVAL '7 days'
+                    AND end_time >= as_of - INTERVAL '35 days' THEN duration_seconds
             END,
             0.5
         ) AS duration_p50_28d
-    FROM ended
+    FROM placed
     GROUP BY deployment_id
 ),
 due AS (
     SELECT
-        deployment_id,
-        EXTRACT(EPOCH FROM expected_start_time)
-        - LAG(EXTRACT(EPOCH FROM expected_start_time)) OVER (PARTITION BY deployment_id ORDER BY expected_start_time) AS gap,
+        run.deployment_id,
+        run.expected_start_time,
+        EXTRACT(EPOCH FROM run.expected_start_time)
+        - LAG(EXTRACT(EPOCH FROM run.expected_start_time))
+            OVER (PARTITION BY run.deployment_id ORDER BY run.expected_start_time) AS gap,
         CASE
-            WHEN start_time IS NULL AND (state_type = 'SCHEDULED' OR (NOT is_live AND NOT is_terminal)) THEN 1
+            WHEN run.start_time IS NULL AND (run.state_type = 'SCHEDULED' OR (NOT run.is_live AND NOT run.is_terminal)) THEN 1
             ELSE 0
         END AS missed
-    FROM flow_run_facts
-    WHERE started_by = 'schedule'
-        AND expected_start_time < CURRENT_TIMESTAMP
-        AND expected_start_time >= CURRENT_TIMESTAMP - INTERVAL '28 days'
-        AND was_due
+    FROM flow_run_facts AS run
+    JOIN present ON present.id = run.deployment_id
+    WHERE run.started_by = 'schedule'
+        AND run.expected_start_time < present.as_of
+        AND run.expected_start_time >= present.as_of - INTERVAL '28 days'
+        AND run.was_due
 ),
 scheduled AS (
     SELECT
-        deployment_id,
-        CASE WHEN COUNT(*) >= 3 THEN QUANTILE_CONT(CASE WHEN gap > 0 THEN gap END, 0.5) END AS usual_interval_seconds,
-        SUM(missed) AS missed_runs
+        due.deployment_id,
+        CASE WHEN COUNT(*) >= 3 THEN QUANTILE_CONT(CASE WHEN due.gap > 0 THEN due.gap END, 0.5) END AS usual_interval_seconds,
+        SUM(due.missed) AS missed_runs,
+        MIN(
+            CASE
+                WHEN recent.last_success_at IS NULL OR due.expected_start_time > recent.last_success_at
+                    THEN due.expected_start_time
+            END
+        ) AS due_since
     FROM due
-    GROUP BY deployment_id
+    LEFT JOIN recent ON recent.deployment_id = due.deployment_id
+    GROUP BY due.deployment_id
+),
+schedules AS (
+    SELECT DISTINCT _dlt_parent_id
+    FROM deployments__schedules
+    WHERE COALESCE(active, TRUE)
 )
 SELECT
     deployment.id,
@@ -104,13 +140,22 @@ SELECT
     recent.last_ended_at,
     COALESCE(recent.failures_in_a_row, 0) AS failures_in_a_row,
     recent.last_success_at,
-    EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) - EXTRACT(EPOCH FROM recent.last_success_at) AS seconds_since_success,
+    EXTRACT(EPOCH FROM deployment.as_of) - EXTRACT(EPOCH FROM recent.last_success_at) AS seconds_since_success,
     scheduled.usual_interval_seconds,
     CASE
-        WHEN NOT COALESCE(deployment.paused, FALSE) AND scheduled.usual_interval_seconds IS NOT NULL
-            THEN recent.last_success_at IS NULL
-                OR EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) - EXTRACT(EPOCH FROM recent.last_success_at)
+        WHEN NOT COALESCE(deployment.paused, FALSE)
+            AND schedules._dlt_parent_id IS NOT NULL
+            AND scheduled.usual_interval_seconds IS NOT NULL
+            THEN COALESCE(
+                EXTRACT(EPOCH FROM deployment.as_of) - EXTRACT(EPOCH FROM scheduled.due_since)
+                > scheduled.usual_interval_seconds,
+                FALSE
+            )
+            AND (
+                recent.last_success_at IS NULL
+                OR EXTRACT(EPOCH FROM deployment.as_of) - EXTRACT(EPOCH FROM recent.last_success_at)
                 > 2 * scheduled.usual_interval_seconds
+            )
     END AS is_overdue,
     COALESCE(scheduled.missed_runs, 0) AS missed_runs,
     COALESCE(recent.runs_7d, 0) AS runs_7d,
@@ -119,9 +164,8 @@ SELECT
     COALESCE(recent.runs_28d, 0) AS runs_28d,
     CASE WHEN recent.runs_28d > 0 THEN 100.0 * recent.completed_28d / recent.runs_28d END AS success_percent_28d,
     recent.duration_p50_28d
-FROM deployments AS deployment
+FROM present AS deployment
 LEFT JOIN flows AS flow ON flow.id = deployment.flow_id
 LEFT JOIN recent ON recent.deployment_id = deployment.id
 LEFT JOIN scheduled ON scheduled.deployment_id = deployment.id
-LEFT JOIN tombstones AS gone ON gone.resource = 'deployments' AND gone.id = deployment.id
-WHERE gone.id IS NULL
+LEFT JOIN schedules ON schedules._dlt_parent_id = deployment._dlt_id

@@ -4,7 +4,8 @@
 -- group_name: Name of the deployment or the flow.
 -- episode: Number of the episode in its group, from 1.
 -- broken_at: When the first failed or crashed run ended.
--- recovered_at: When the next completed run ended; null while it is broken.
+-- recovered_at: When the next completed run ended; null while it is broken, or where it was until it was gone.
+-- gone_at: When it was first seen that the server no longer has the deployment or the flow.
 -- failures: Failed and crashed runs in it.
 -- seconds_to_recover: Seconds from broken_at to recovered_at: their mean is the MTTR.
 -- seconds_since_recovery: Seconds from the end of the episode before to broken_at: their mean is the MTBF.
@@ -15,10 +16,10 @@ WITH ended AS (
         COALESCE(deployment_id, flow_id) AS group_id,
         COALESCE(deployment_name, flow_name) AS group_name,
         id,
-        end_time,
+        COALESCE(end_time, state_timestamp) AS end_time,
         CASE WHEN state_type = 'COMPLETED' THEN 1 ELSE 0 END AS good
     FROM flow_run_facts
-    WHERE state_type IN ('COMPLETED', 'FAILED', 'CRASHED') AND end_time IS NOT NULL
+    WHERE state_type IN ('COMPLETED', 'FAILED', 'CRASHED') AND COALESCE(end_time, state_timestamp) IS NOT NULL
 ),
 counted AS (
     SELECT
@@ -53,14 +54,16 @@ recovered AS (
     WINDOW history AS (PARTITION BY broken.workspace, broken.grouped_by, broken.group_id ORDER BY broken.broken_at)
 )
 SELECT
-    workspace,
-    grouped_by,
-    group_id,
-    group_name,
-    episode,
-    broken_at,
-    recovered_at,
-    failures,
-    EXTRACT(EPOCH FROM recovered_at) - EXTRACT(EPOCH FROM broken_at) AS seconds_to_recover,
-    EXTRACT(EPOCH FROM broken_at) - EXTRACT(EPOCH FROM recovered_before) AS seconds_since_recovery
+    recovered.workspace,
+    recovered.grouped_by,
+    recovered.group_id,
+    recovered.group_name,
+    recovered.episode,
+    recovered.broken_at,
+    recovered.recovered_at,
+    gone.noticed_at AS gone_at,
+    recovered.failures,
+    EXTRACT(EPOCH FROM recovered.recovered_at) - EXTRACT(EPOCH FROM recovered.broken_at) AS seconds_to_recover,
+    EXTRACT(EPOCH FROM recovered.broken_at) - EXTRACT(EPOCH FROM recovered.recovered_before) AS seconds_since_recovery
 FROM recovered
+LEFT JOIN tombstones AS gone ON gone.resource = recovered.grouped_by || 's' AND gone.id = recovered.group_id

@@ -3,11 +3,14 @@
 -- flow_name: Name of the flow.
 -- deployment_name: Name of the deployment it was made from, if any.
 -- parent_flow_run_id: The flow run that this subflow run belongs to.
+-- retries: Attempts beyond the first, resumes after a pause left out.
+-- is_first_try_success: Whether the run completed without a retry, and was not set to it; null while it has not ended.
 -- is_forced: Whether somebody set the run from one terminal state to another.
 -- queue_seconds: Seconds from when the run was due until something took it up (PENDING); 0 where that was before.
 -- startup_seconds: Seconds from PENDING to RUNNING.
--- start_delay_seconds: Seconds from when the run was due to its start, or to now; as the server's estimated_start_time_delta. Null for a run that is gone and never started.
--- late_seconds: Seconds from Late to RUNNING or CRASHED: Prefect's metric lateness. Null for a run never marked Late.
+-- start_delay_seconds: Seconds from when the run was due to its start, or to the last sync; as the server's estimated_start_time_delta. Null for a run that is gone and never started.
+-- late_seconds: Seconds from Late to RUNNING or CRASHED: Prefect's metric lateness. Null for a run that did not come so far, or was never Late.
+-- is_late: Whether the server marked the run as Late, whatever became of it.
 -- is_prefect_success: Prefect's metric successes: the run went Pending, and its state is neither FAILED nor CRASHED.
 SELECT
     run.id,
@@ -39,7 +42,11 @@ SELECT
     run.is_terminal,
     run.outcome,
     run.attempts,
-    run.is_first_try_success,
+    CASE WHEN run.attempts - 1 > COALESCE(reached.resumes, 0) THEN run.attempts - 1 - COALESCE(reached.resumes, 0) ELSE 0 END AS retries,
+    CASE
+        WHEN run.is_terminal
+            THEN run.is_success AND run.attempts - 1 <= COALESCE(reached.resumes, 0) AND COALESCE(reached.forced_changes, 0) = 0
+    END AS is_first_try_success,
     run.is_success,
     COALESCE(reached.forced_changes, 0) > 0 AS is_forced,
     CASE
@@ -52,11 +59,14 @@ SELECT
         WHEN run.start_time > run.expected_start_time
             THEN EXTRACT(EPOCH FROM run.start_time) - EXTRACT(EPOCH FROM run.expected_start_time)
         WHEN run.start_time IS NULL AND NOT run.is_live THEN NULL
-        WHEN run.start_time IS NULL AND NOT run.is_terminal AND run.expected_start_time < CURRENT_TIMESTAMP
-            THEN EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) - EXTRACT(EPOCH FROM run.expected_start_time)
+        WHEN run.start_time IS NULL AND NOT run.is_terminal
+            AND run.expected_start_time < COALESCE(copied.copied_until, CURRENT_TIMESTAMP)
+            THEN EXTRACT(EPOCH FROM COALESCE(copied.copied_until, CURRENT_TIMESTAMP))
+                - EXTRACT(EPOCH FROM run.expected_start_time)
         ELSE 0
     END AS start_delay_seconds,
     EXTRACT(EPOCH FROM reached.first_late_over_at) - EXTRACT(EPOCH FROM reached.first_late_at) AS late_seconds,
+    reached.first_late_at IS NOT NULL AS is_late,
     run.run_seconds,
     run.duration_seconds,
     run.wall_seconds,
@@ -72,3 +82,4 @@ LEFT JOIN flows AS flow ON flow.id = own.flow_id
 LEFT JOIN deployments AS deployment ON deployment.id = own.deployment_id
 LEFT JOIN task_runs AS parent ON parent.id = own.parent_task_run_id
 LEFT JOIN stg_flow_run_roots AS root ON root.id = run.id
+LEFT JOIN stg_copied_until AS copied ON copied.workspace = run.workspace

@@ -13,7 +13,7 @@ SELECT
     DATE_TRUNC('hour', run.expected_start_time AT TIME ZONE 'UTC') AS hour,
     COUNT(*) AS runs,
     SUM(CASE WHEN run.queue_seconds IS NOT NULL THEN 1 ELSE 0 END) AS taken_up,
-    SUM(CASE WHEN run.state_type = 'SCHEDULED' AND run.is_live THEN 1 ELSE 0 END) AS waiting,
+    SUM(CASE WHEN run.state_type = 'SCHEDULED' AND run.start_time IS NULL AND run.is_live THEN 1 ELSE 0 END) AS waiting,
     SUM(CASE WHEN reached.first_late_at IS NOT NULL THEN 1 ELSE 0 END) AS marked_late,
     QUANTILE_CONT(run.queue_seconds, 0.5) AS queue_p50,
     QUANTILE_CONT(run.queue_seconds, 0.95) AS queue_p95

@@ -1,28 +1,33 @@
--- One row a time that a run was in RUNNING: its attempts, resumes after a pause included.
+-- One row a time that a run was in RUNNING: its attempts, resumes after a pause included. A retry without delay (Retrying straight after Running) begins another.
 -- attempt: Number of the attempt in its run, from 1.
 -- started_at: When the run entered RUNNING.
 -- ended_at: When it left it; null while it runs.
 -- seconds: Seconds of the attempt; null while it runs.
--- ended_as: Name of the state that it was left for, such as Completed, AwaitingRetry, Crashed; null while it runs.
+-- ended_as: Name of the state that it was left for, such as Completed, AwaitingRetry, Retrying, Crashed; null while it runs.
 WITH marked AS (
     SELECT
         state.*,
-        SUM(CASE WHEN type = 'RUNNING' AND COALESCE(previous_type, '') <> 'RUNNING' THEN 1 ELSE 0 END)
-            OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+        CASE
+            WHEN type = 'RUNNING' AND (COALESCE(previous_type, '') <> 'RUNNING' OR name = 'Retrying') THEN 1
+            ELSE 0
+        END AS begins
     FROM state_transitions AS state
+),
+numbered AS (
+    SELECT marked.*, SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+    FROM marked
 ),
 ends AS (
     SELECT
-        run_kind, run_id, attempt, name, entered_at,
-        ROW_NUMBER() OVER (PARTITION BY run_kind, run_id, attempt ORDER BY number) AS place
-    FROM marked
-    WHERE attempt > 0 AND type <> 'RUNNING'
+        run_kind, run_id, attempt - begins AS attempt, name, entered_at,
+        ROW_NUMBER() OVER (PARTITION BY run_kind, run_id, attempt - begins ORDER BY number) AS place
+    FROM numbered
+    WHERE attempt - begins > 0 AND (type <> 'RUNNING' OR begins = 1)
 ),
 starts AS (
-    SELECT workspace, run_kind, run_id, attempt, MIN(entered_at) AS started_at
-    FROM marked
-    WHERE attempt > 0 AND type = 'RUNNING'
-    GROUP BY workspace, run_kind, run_id, attempt
+    SELECT workspace, run_kind, run_id, attempt, entered_at AS started_at
+    FROM numbered
+    WHERE begins = 1
 )
 SELECT
     starts.workspace,

@@ -11,7 +11,7 @@
 -- crashed: Those that crashed.
 -- cancelled: Those that were cancelled.
 -- success_percent: Completed of ended; null where none has ended.
--- retries: Attempts beyond each run's first.
+-- retries: Attempts beyond each run's first, resumes after a pause left out.
 -- run_hours: Hours in RUNNING.
 -- duration_p50: Median seconds in RUNNING of the runs that have ended.
 -- duration_p90: As duration_p50, of nine runs in ten at most.
@@ -21,7 +21,7 @@
 -- delay_p90: As delay_p50, of nine runs in ten at most.
 -- delay_p95: As delay_p50, of 95 % at most.
 -- delay_p99: As delay_p50, of 99 % at most.
--- peak_running: Most runs of the group that were RUNNING at the same time, as far as the state history tells.
+-- peak_running: Most runs of the group that were RUNNING at the same time, as far as the state history tells; null where none began or ended in the period. An hour in which none was due has no row: running_peaks has all.
 WITH periods AS (
     SELECT 'day' AS period, DATE_TRUNC('day', expected_start_time AT TIME ZONE 'UTC') AS period_start, run.*
     FROM flow_run_facts AS run
@@ -45,7 +45,7 @@ figures AS (
         SUM(CASE WHEN run.state_type = 'FAILED' THEN 1 ELSE 0 END) AS failed,
         SUM(CASE WHEN run.state_type = 'CRASHED' THEN 1 ELSE 0 END) AS crashed,
         SUM(CASE WHEN run.state_type = 'CANCELLED' THEN 1 ELSE 0 END) AS cancelled,
-        SUM(CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
+        SUM(run.retries) AS retries,
         SUM(run.run_seconds) / 3600 AS run_hours,
         QUANTILE_CONT(run.duration_seconds, 0.5) AS duration_p50,
         QUANTILE_CONT(run.duration_seconds, 0.9) AS duration_p90,

@@ -4,6 +4,7 @@
 -- first_late_at: When the server first marked the run as Late; null if it never did.
 -- first_late_over_at: When the run, once Late, entered RUNNING or CRASHED.
 -- forced_changes: Times that the run was set from one terminal state to another.
+-- resumes: Times that the run went on after a pause: RUNNING straight after PAUSED.
 -- states: Number of states of the run.
 WITH late AS (
     SELECT run_kind, run_id, MIN(entered_at) AS first_late_at
@@ -22,7 +23,8 @@ SELECT
     MIN(
         CASE WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at THEN state.entered_at END
     ) AS first_late_over_at,
-    SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes
+    SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
+    SUM(CASE WHEN state.type = 'RUNNING' AND state.previous_type = 'PAUSED' THEN 1 ELSE 0 END) AS resumes
 FROM state_transitions AS state
 LEFT JOIN late ON late.run_kind = state.run_kind AND late.run_id = state.run_id
 GROUP BY state.workspace, state.run_kind, state.run_id

@@ -5,7 +5,7 @@
 -- number: Number of the state in its run, from 1, counted here.
 -- previous_type: Type of the state before; null for the first.
 -- previous_name: Name of the state before; null for the first.
--- is_forced: Whether a run that had ended was set to another terminal state, which no flow or worker does by itself.
+-- is_forced: Whether a run that had ended was set to another terminal state, which no flow or worker does by itself, but for the roll-back of a transaction (RolledBack).
 WITH ordered AS (
     SELECT
         states.*,
@@ -32,7 +32,8 @@ SELECT
     previous_name,
     COALESCE(
         previous_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
-        AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'),
+        AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
+        AND name <> 'RolledBack',
         FALSE
     ) AS is_forced
 FROM ordered

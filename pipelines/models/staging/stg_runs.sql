@@ -4,13 +4,13 @@
 -- is_live: Whether the server still has the run.
 -- gone_at: When it was first seen that the server no longer has the run.
 -- gone_reason: Why: deleted, or aged_out by retention.
--- was_due: Whether the run should have started by now, or did; not so of one that the server deleted before it was due.
+-- was_due: Whether the run should have started by the last sync, or did; not so of one that the server deleted before it was due. Of one that waited until it was gone, only Late tells that it was there when it was due.
 -- is_terminal: Whether the run has ended: COMPLETED, FAILED, CRASHED or CANCELLED.
 -- outcome: completed, failed, crashed, cancelled, timed out; null while it has not ended.
 -- attempts: Times that the run entered RUNNING, resumes included.
--- is_first_try_success: Whether the run completed at its first attempt; null while it has not ended.
+-- is_first_try_success: Whether the run completed at its first attempt, as its own row tells; null while it has not ended.
 -- is_success: Whether the run completed, at whatever attempt; null while it has not ended.
--- run_seconds: Seconds in RUNNING, over all attempts, until now while it runs; as the server's estimated_run_time.
+-- run_seconds: Seconds in RUNNING, over all attempts, until the last sync while it runs; as the server's estimated_run_time.
 -- duration_seconds: Seconds in RUNNING until the run ended: of flow runs, Prefect's metric duration. Null until then.
 -- wall_seconds: Seconds from first start to end, waiting between attempts included.
 WITH runs AS (
@@ -43,10 +43,12 @@ marked AS (
         gone.id IS NULL AS is_live,
         gone.noticed_at AS gone_at,
         gone.reason AS gone_reason,
+        COALESCE(copied.copied_until, CURRENT_TIMESTAMP) AS as_of,
         COALESCE(runs.state_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'), FALSE) AS is_terminal
     FROM runs
     LEFT JOIN tags ON tags.run_kind = runs.run_kind AND tags._dlt_parent_id = runs._dlt_id
     LEFT JOIN tombstones AS gone ON gone.resource = runs.run_kind || '_runs' AND gone.id = runs.id
+    LEFT JOIN stg_copied_until AS copied ON copied.workspace = runs.workspace
 )
 SELECT
     run_kind,
@@ -73,14 +75,20 @@ SELECT
     CASE WHEN is_terminal THEN state_type = 'COMPLETED' AND run_count <= 1 END AS is_first_try_success,
     CASE WHEN is_terminal THEN state_type = 'COMPLETED' END AS is_success,
     CASE
-        WHEN state_type = 'RUNNING' AND is_live
-            THEN total_run_time + EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) - EXTRACT(EPOCH FROM state_timestamp)
+        WHEN state_type = 'RUNNING' AND is_live AND as_of > state_timestamp
+            THEN total_run_time + EXTRACT(EPOCH FROM as_of) - EXTRACT(EPOCH FROM state_timestamp)
         ELSE total_run_time
     END AS run_seconds,
     CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
     EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
     COALESCE(run_count, 0) > 0
-    OR (expected_start_time < CURRENT_TIMESTAMP AND (is_live OR gone_at >= expected_start_time)) AS was_due,
+    OR (
+        expected_start_time < as_of
+        AND (
+            is_live
+            OR (gone_at >= expected_start_time AND (COALESCE(state_type, '') <> 'SCHEDULED' OR state_name = 'Late'))
+        )
+    ) AS was_due,
     is_live,
     gone_at,
     gone_reason
