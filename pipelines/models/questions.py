@@ -22,7 +22,8 @@ order by success_percent, runs desc""",
         "How many runs succeed at their first try, and how many only after a retry?",
         """\
 select flow_name, count(*) as ended, count(*) filter (is_first_try_success) as at_first_try,
-       count(*) filter (is_success and not is_first_try_success) as after_a_retry, sum(retries) as retries
+       count(*) filter (is_success and retries > 0 and not is_forced) as after_a_retry,
+       count(*) filter (is_success and is_forced) as set_by_hand, sum(retries) as retries
 from prefect.flow_run_facts
 where is_terminal and attempts > 0
 group by flow_name
