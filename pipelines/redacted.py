@@ -9,12 +9,12 @@ from urllib.parse import unquote
 SHORT = 2
 # up to the last @, for a password may have one too, and blanks and quotes, which drivers do not always escape. Behind
 # http://host: there is mostly a port, and somebody's address later in the line
-_PORT = r"\d{1,5}(?:[^\w@]|$)"
+_PORT = r"\d{1,5}(?:[/?#,.;:)'\"\]]|$)"
 _USER_INFO = re.compile(
     r"(?<=://)(?:(?:(?<!http://)(?<!https://)|(?![^:\n]*:" + _PORT + r"))[^\s'\"/:@\[]*:[^\n]*|[^\s'\"]*)@"
 )
 _SECRET = re.compile(
-    r"(?P<name>\w*(?:passw(?:or)?d|pwd|token|secret(?:_?(?:access_?)?key)?|(?:api|account|private)_?key))"
+    r"(?<!\w)(?P<name>\w*(?:passw(?:or)?d|pwd|token|secret(?:_?(?:access_?)?key)?|(?:api|account|private)_?key))"
     r"(?P<sign>\s*=\s*|['\"]\s*[:=]\s*|\s+(?=['\"]))"
     r"(?:'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|[^\s;,&)}'\"]+)",
     re.IGNORECASE,

@@ -181,6 +181,8 @@ SCHEDULES = [{"id": "schedule", "active": True, "schedule": {"interval": 600}}]
 GONE = {"missed": "12:00:00"}
 # of what else is gone
 TOMBSTONES: list[Row] = []
+# syncs that were made beside
+SYNCS: list[Row] = []
 # up to when the last sync read
 WINDOW_END: str | None = None
 
@@ -235,6 +237,7 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
         {"whole": False, "gaps": ["flow_runs: the server could not give one"]},
         {"whole": True, "gaps": [], "unfinished": False, "window_end": WINDOW_END},
     ]
+    synced += SYNCS
     shape = Shape(TABLES["syncs"], workspace, OPEN)
     yield resource([shape({"finished_at": TEN.isoformat(), **row}) for row in synced], TABLES["syncs"])
 

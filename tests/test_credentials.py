@@ -140,6 +140,8 @@ def test_a_url_that_means_no_api_is_refused_with_the_right_one(given: str, propo
         pytest.param(SECRET, id="key in the URL's place"),
         pytest.param(f"pnu_{SECRET.replace('-', '')}.x:80", id="key with a port"),
         pytest.param(f"admin:{SECRET}", id="auth string in the URL's place"),
+        pytest.param(f"{SECRET}:1234", id="secret with a number"),
+        pytest.param(f"live.{SECRET}", id="key with a dot"),
         pytest.param(f"http://admin:{SECRET}", id="auth string behind a scheme"),
         pytest.param(f'{{"api_url": "http://host/api", "api_key": "{SECRET}"}}', id="all credentials as JSON"),
         pytest.param(f"http://host/dashboard api_key={SECRET}", id="two settings in one"),

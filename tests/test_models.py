@@ -346,6 +346,12 @@ def test_what_was_due_after_the_last_sync_is_neither_missed_nor_late(
         assert not any(facts[f"next {hour}"]["was_due"] for hour in ("11", "12", "13"))
         assert facts["next 11"]["start_delay_seconds"] == 0
         assert facts["runs"]["run_seconds"] == 1800
+    # nor does a later sync of something else tell anything of them
+    logs = {"window_end": at("13:30:00").isoformat(), "resources": {"logs": {"read": 1, "loaded": 1}}}
+    monkeypatch.setattr(handmade, "SYNCS", [logs])
+    with of_runs(tmp_path / "logs", monkeypatch, histories, synced="10:30:00") as rows:
+        assert rows("SELECT missed_runs FROM prefect.deployment_health") == [{"missed_runs": 0}]
+    monkeypatch.setattr(handmade, "SYNCS", [])
     # the same copy, synced later, when they had not begun
     with of_runs(tmp_path / "later", monkeypatch, histories, synced="13:30:00") as rows:
         [health] = rows("SELECT * FROM prefect.deployment_health")
@@ -387,7 +393,13 @@ def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(tmp_path: Path, monk
     fixed = [*states[:2], ("10:02:00", *handmade.FAILED), ("10:04:00", *handmade.COMPLETED)]
     at_once = [*states[:2], ("10:01:00", "RUNNING", "Retrying"), ("10:03:00", "RUNNING", "Retrying"), states[2]]
     back = [*states, ("10:06:00", "COMPLETED", "RolledBack")]
-    histories = {"paused": (due, paused), "fixed": (due, fixed), "at once": (due, at_once), "back": (due, back)}
+    twice = [*paused[:3], ("10:01:10", *handmade.RUNNING), ("10:01:20", "PAUSED", "Paused")]
+    twice += [("10:01:30", *handmade.RUNNING), ("10:01:40", "SCHEDULED", "AwaitingRetry"), *paused[3:]]
+    suspended = [*paused[:3], ("10:02:00", "SCHEDULED", "Resuming"), ("10:03:00", *handmade.PENDING), *paused[3:]]
+    unnamed = [*fixed[:3], ("10:04:00", "COMPLETED", None)]
+    made: dict[str, Any] = {"paused": paused, "fixed": fixed, "at once": at_once, "back": back, "twice": twice}
+    made |= {"suspended": suspended, "unnamed": unnamed, "waits": [*paused[:3]], "by hand": fixed[3:]}
+    histories = {id_: (due, history) for id_, history in made.items()}
     with of_runs(tmp_path, monkeypatch, histories) as rows:
         columns = "id, retries, is_first_try_success, is_success, is_forced"
         found = {
@@ -398,11 +410,16 @@ def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(tmp_path: Path, monk
             "fixed": [0, False, True, True],
             "at once": [2, False, True, False],
             "back": [0, True, True, False],
+            "twice": [1, False, True, False],
+            "suspended": [0, True, True, False],
+            "unnamed": [0, False, True, True],
+            "waits": [0, None, None, False],
+            "by hand": [0, False, True, False],
         }
         sql = "SELECT seconds, ended_as FROM prefect.run_attempts WHERE run_id = 'at once' ORDER BY attempt"
         assert [tuple(row.values()) for row in rows(sql)] == [(60, "Retrying"), (120, "Retrying"), (120, "Completed")]
         [day] = rows("SELECT retries FROM prefect.daily_figures WHERE grouped_by = 'all'")
-        assert day["retries"] == 2
+        assert day["retries"] == 3
 
 
 def test_what_is_gone_is_not_broken_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ REFUSED = (
 UNREACHABLE = (
     *("connection refused", "could not translate host name", "could not connect", "can't connect", "no route to host"),
     *("connection timed out", "timeout expired", "server closed the connection", "lost connection"),
+    *("network is unreachable", "connection reset", "ssl syscall error", "eof detected"),
     *("terminating connection", "the database system is", "too many clients", "remaining connection slots"),
 )
 

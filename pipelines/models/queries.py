@@ -53,9 +53,9 @@ select f.name as flow, r.name as run, r.state_name as state,
 from prefect.flow_runs as r
 join prefect.flows as f on f.id = r.flow_id
 left join reached as s on s.flow_run_id = r.id
-anti join prefect.tombstones as gone on gone.id = r.id
+left join prefect.tombstones as gone on gone.id = r.id and gone.resource = 'flow_runs'
 where r.expected_start_time <= now()
-  and (s.running_at is not null or r.state_type in ('SCHEDULED', 'PENDING'))
+  and (s.running_at is not null or r.state_type in ('SCHEDULED', 'PENDING') and gone.id is null)
 order by waited_seconds desc, run
 limit 10""",
 )

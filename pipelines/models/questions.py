@@ -81,6 +81,8 @@ select flow.name as flow, regexp_replace(task.task_key, '-[0-9a-f]+$', '') as ta
        count(*) filter (task.is_cached) as cached
 from prefect.task_run_facts as task
 join prefect.flows as flow on flow.id = task.flow_id
+join prefect.flow_run_facts as run on run.id = task.flow_run_id
+where task.is_terminal or not run.is_terminal  -- a task run that its flow run left RUNNING tells nothing
 group by flow.name, task.task_key
 order by seconds desc
 limit 10""",

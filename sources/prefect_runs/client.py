@@ -30,7 +30,7 @@ from .exceptions import (
 from .pace import Pace
 from .paging import Body, Page, Row
 from .replies import RETRIED_STATUS, excerpt, no_json, parsed
-from .unanswered import ERRORS, unanswered
+from .unanswered import ERRORS, check_proxy, unanswered
 from .urls import with_api
 
 # a redirect is not followed, for the custom headers would go to whatever host it names
@@ -201,6 +201,8 @@ class PrefectClient:
         url = self.connection.url
         found = session.merge_environment_settings(url, {}, None, None, None)
         session.proxies = dict(found["proxies"])
+        for proxy in session.proxies.values():
+            check_proxy(proxy)
         session.verify = found["verify"] if self.connection.verify is True else self.connection.verify
         session.auth = get_netrc_auth(url)
         session.trust_env = False

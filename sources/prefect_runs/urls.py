@@ -23,7 +23,7 @@ _CLOUD_HOST = re.compile(r"(?:api|app)\.(?P<domain>(?:[\w-]+\.)?prefect\.(?:clou
 _WORKSPACE_PATH = re.compile(r"(?P<prefix>.*)/accounts?/(?P<account>[\w-]+)/workspaces?/(?P<workspace>[\w-]+)(?:/.*)?")
 _API_PATH = re.compile(r"(?P<api>(?:/.*)?/api)(?:/docs|/redoc|/openapi\.json|/health)?")
 # what a message shows of a URL
-_PLACE = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])(?P<port>:\d{1,5})?(?:/[\w./%~+\[\]-]*)?")
+_PLACE = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])(?P<port>:\d{1,5})?(?P<path>/[\w./%~+,=:\[\]-]*)?")
 _HIDDEN = "what is set as the API's URL (not shown, for it looks like no URL)"
 # keys of Prefect Cloud, and tokens of what stands in front of a server
 _KEY = re.compile(r"\bpn[a-z]{1,3}_\w+|\beyJ[\w-]+\.[\w.-]+")
@@ -103,7 +103,7 @@ def _with_scheme(text: str) -> str:
     """What a message proposes in the place of a text without a scheme."""
     visible = shown(text)
     if visible == _HIDDEN or "***" in visible:
-        return "http://127.0.0.1:4200/api"
+        return "http://HOST:4200/api or https://HOST/api"
     scheme = "https" if _CLOUD_HOST.match(visible) else "http"
     try:
         return api_url(f"{scheme}://{visible}")
@@ -126,9 +126,9 @@ def shown(text: str) -> str:
 
 
 def _is_host(place: re.Match[str]) -> bool:
-    """Whether a text without a scheme must be a place, and not a key: a port, a dot, or this machine."""
-    host = place["host"]
-    return bool(place["port"]) or host == "localhost" or "." in host or ":" in host
+    """Whether a text without a scheme must be a place, and not a key or a user with a password."""
+    known = re.fullmatch(rf"localhost|[\d.]+|\[.*\]|{_CLOUD_HOST.pattern}", place["host"])
+    return bool(known) or place["port"] in (":4200", ":443", ":80") or (place["path"] or "").startswith("/api")
 
 
 def with_api(url: str) -> str:

@@ -69,18 +69,22 @@ GROUP BY
   workspace
 UNION ALL
 SELECT
-  workspace,
+  run.workspace,
   'flow runs in flight for over a day',
   SUM(
     CASE
-      WHEN NOT is_terminal AND is_live AND start_time < CURRENT_TIMESTAMP - INTERVAL '1' DAY
+      WHEN NOT run.is_terminal
+      AND run.is_live
+      AND run.start_time < COALESCE(copied.copied_until, CURRENT_TIMESTAMP) - INTERVAL '1' DAY
       THEN 1
       ELSE 0
     END
   ),
   'still running, or killed without a word: such runs stay RUNNING for ever'
-FROM {{ ref('stg_runs') }} AS stg_runs
+FROM {{ ref('stg_runs') }} AS run
+LEFT JOIN {{ ref('stg_copied_until') }} AS copied
+  ON copied.workspace = run.workspace
 WHERE
-  run_kind = 'flow'
+  run.run_kind = 'flow'
 GROUP BY
-  workspace
+  run.workspace

@@ -32,15 +32,12 @@ SELECT
   run.is_terminal,
   run.outcome,
   run.attempts,
-  CASE
-    WHEN run.attempts - 1 > COALESCE(reached.resumes, 0)
-    THEN run.attempts - 1 - COALESCE(reached.resumes, 0)
-    ELSE 0
-  END AS retries,
+  COALESCE(reached.retries, CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
   CASE
     WHEN run.is_terminal
     THEN run.is_success
-    AND run.attempts - 1 <= COALESCE(reached.resumes, 0)
+    AND run.attempts > 0
+    AND COALESCE(reached.retries, run.attempts - 1) <= 0
     AND COALESCE(reached.forced_changes, 0) = 0
   END AS is_first_try_success,
   run.is_success,
@@ -64,7 +61,12 @@ SELECT
     ELSE 0
   END AS start_delay_seconds,
   EXTRACT(EPOCH FROM reached.first_late_over_at) - EXTRACT(EPOCH FROM reached.first_late_at) AS late_seconds,
-  NOT reached.first_late_at IS NULL AS is_late,
+  CASE
+    WHEN NOT reached.first_late_at IS NULL OR run.state_name = 'Late'
+    THEN TRUE
+    WHEN NOT reached.run_id IS NULL
+    THEN FALSE
+  END AS is_late,
   run.run_seconds,
   run.duration_seconds,
   run.wall_seconds,

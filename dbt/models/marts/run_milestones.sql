@@ -10,33 +10,66 @@ WITH late AS (
   GROUP BY
     run_kind,
     run_id
-)
-SELECT
-  state.workspace,
-  state.run_kind,
-  state.run_id,
-  COUNT(*) AS states,
-  MIN(CASE WHEN state.type = 'PENDING' THEN state.entered_at END) AS first_pending_at,
-  MIN(CASE WHEN state.type = 'RUNNING' THEN state.entered_at END) AS first_running_at,
-  MIN(late.first_late_at) AS first_late_at,
-  MIN(
-    CASE
-      WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at
-      THEN state.entered_at
-    END
-  ) AS first_late_over_at,
-  SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
-  SUM(
-    CASE
-      WHEN state.type = 'RUNNING' AND state.previous_type = 'PAUSED'
+), counted AS (
+  SELECT
+    state.workspace,
+    state.run_kind,
+    state.run_id,
+    COUNT(*) AS states,
+    MIN(CASE WHEN state.type = 'PENDING' THEN state.entered_at END) AS first_pending_at,
+    MIN(CASE WHEN state.type = 'RUNNING' THEN state.entered_at END) AS first_running_at,
+    MIN(late.first_late_at) AS first_late_at,
+    MIN(
+      CASE
+        WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at
+        THEN state.entered_at
+      END
+    ) AS first_late_over_at,
+    SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
+    SUM(
+      CASE
+        WHEN state.type = 'RUNNING'
+        AND (
+          COALESCE(state.previous_type, '') <> 'RUNNING' OR state.name = 'Retrying'
+        )
+        THEN 1
+        ELSE 0
+      END
+    ) AS attempts,
+    SUM(
+      CASE
+        WHEN state.type = 'PAUSED' AND state.previous_type = 'RUNNING'
+        THEN 1
+        ELSE 0
+      END
+    ) /* a pause that nothing ran after is not over */ - CASE
+      WHEN MAX(
+        CASE
+          WHEN state.type = 'PAUSED' AND state.previous_type = 'RUNNING'
+          THEN state.number
+        END
+      ) > MAX(CASE WHEN state.type = 'RUNNING' THEN state.number END)
       THEN 1
       ELSE 0
-    END
-  ) AS resumes
-FROM {{ ref('state_transitions') }} AS state
-LEFT JOIN late
-  ON late.run_kind = state.run_kind AND late.run_id = state.run_id
-GROUP BY
-  state.workspace,
-  state.run_kind,
-  state.run_id
+    END AS resumes
+  FROM {{ ref('state_transitions') }} AS state
+  LEFT JOIN late
+    ON late.run_kind = state.run_kind AND late.run_id = state.run_id
+  GROUP BY
+    state.workspace,
+    state.run_kind,
+    state.run_id
+)
+SELECT
+  workspace,
+  run_kind,
+  run_id,
+  states,
+  first_pending_at,
+  first_running_at,
+  first_late_at,
+  first_late_over_at,
+  forced_changes,
+  resumes,
+  CASE WHEN attempts > 1 + resumes THEN attempts - 1 - resumes ELSE 0 END AS retries
+FROM counted

@@ -26,7 +26,7 @@ SELECT
   COALESCE(
     previous_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
     AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
-    AND name <> 'RolledBack',
+    AND COALESCE(name, '') <> 'RolledBack',
     FALSE
   ) AS is_forced
 FROM ordered

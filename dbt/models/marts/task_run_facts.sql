@@ -30,15 +30,11 @@ SELECT
   run.is_terminal,
   run.outcome,
   run.attempts,
-  CASE
-    WHEN run.attempts - 1 > COALESCE(reached.resumes, 0)
-    THEN run.attempts - 1 - COALESCE(reached.resumes, 0)
-    ELSE 0
-  END AS retries,
+  COALESCE(reached.retries, CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
   CASE
     WHEN run.is_terminal
     THEN run.is_success
-    AND run.attempts - 1 <= COALESCE(reached.resumes, 0)
+    AND COALESCE(reached.retries, run.attempts - 1) <= 0
     AND COALESCE(reached.forced_changes, 0) = 0
   END AS is_first_try_success,
   run.is_success,

@@ -120,7 +120,7 @@ SELECT
       OR (
         gone_at >= expected_start_time
         AND (
-          COALESCE(state_type, '') <> 'SCHEDULED' OR state_name = 'Late'
+          COALESCE(state_type, '') <> 'SCHEDULED' OR COALESCE(state_name, '') = 'Late'
         )
       )
     )

@@ -3,14 +3,14 @@
 -- flow_name: Name of the flow.
 -- deployment_name: Name of the deployment it was made from, if any.
 -- parent_flow_run_id: The flow run that this subflow run belongs to.
--- retries: Attempts beyond the first, resumes after a pause left out.
--- is_first_try_success: Whether the run completed without a retry, and was not set to it; null while it has not ended.
+-- retries: Times that the run began anew, as its history tells: a resume after a pause is none. Without a history, attempts beyond the first.
+-- is_first_try_success: Whether the run ran and completed without a retry, and had not ended otherwise before; null while it has not ended.
 -- is_forced: Whether somebody set the run from one terminal state to another.
 -- queue_seconds: Seconds from when the run was due until something took it up (PENDING); 0 where that was before.
 -- startup_seconds: Seconds from PENDING to RUNNING.
 -- start_delay_seconds: Seconds from when the run was due to its start, or to the last sync; as the server's estimated_start_time_delta. Null for a run that is gone and never started.
 -- late_seconds: Seconds from Late to RUNNING or CRASHED: Prefect's metric lateness. Null for a run that did not come so far, or was never Late.
--- is_late: Whether the server marked the run as Late, whatever became of it.
+-- is_late: Whether the server marked the run as Late, whatever became of it; null where no history was loaded.
 -- is_prefect_success: Prefect's metric successes: the run went Pending, and its state is neither FAILED nor CRASHED.
 SELECT
     run.id,
@@ -42,10 +42,10 @@ SELECT
     run.is_terminal,
     run.outcome,
     run.attempts,
-    CASE WHEN run.attempts - 1 > COALESCE(reached.resumes, 0) THEN run.attempts - 1 - COALESCE(reached.resumes, 0) ELSE 0 END AS retries,
+    COALESCE(reached.retries, CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
     CASE
         WHEN run.is_terminal
-            THEN run.is_success AND run.attempts - 1 <= COALESCE(reached.resumes, 0) AND COALESCE(reached.forced_changes, 0) = 0
+            THEN run.is_success AND run.attempts > 0 AND COALESCE(reached.retries, run.attempts - 1) <= 0 AND COALESCE(reached.forced_changes, 0) = 0
     END AS is_first_try_success,
     run.is_success,
     COALESCE(reached.forced_changes, 0) > 0 AS is_forced,
@@ -66,7 +66,10 @@ SELECT
         ELSE 0
     END AS start_delay_seconds,
     EXTRACT(EPOCH FROM reached.first_late_over_at) - EXTRACT(EPOCH FROM reached.first_late_at) AS late_seconds,
-    reached.first_late_at IS NOT NULL AS is_late,
+    CASE
+        WHEN reached.first_late_at IS NOT NULL OR run.state_name = 'Late' THEN TRUE
+        WHEN reached.run_id IS NOT NULL THEN FALSE
+    END AS is_late,
     run.run_seconds,
     run.duration_seconds,
     run.wall_seconds,

@@ -11,7 +11,7 @@
 -- crashed: Those that crashed.
 -- cancelled: Those that were cancelled.
 -- success_percent: Completed of ended; null where none has ended.
--- retries: Attempts beyond each run's first, resumes after a pause left out.
+-- retries: Times that runs began anew; a resume after a pause is none.
 -- run_hours: Hours in RUNNING.
 -- duration_p50: Median seconds in RUNNING of the runs that have ended.
 -- duration_p90: As duration_p50, of nine runs in ten at most.

@@ -4,27 +4,55 @@
 -- first_late_at: When the server first marked the run as Late; null if it never did.
 -- first_late_over_at: When the run, once Late, entered RUNNING or CRASHED.
 -- forced_changes: Times that the run was set from one terminal state to another.
--- resumes: Times that the run went on after a pause: RUNNING straight after PAUSED.
+-- resumes: Times that the run went on after a pause.
+-- retries: Times that the run began anew: entries into RUNNING, but for the first and for resumes.
 -- states: Number of states of the run.
 WITH late AS (
     SELECT run_kind, run_id, MIN(entered_at) AS first_late_at
     FROM state_transitions
     WHERE name = 'Late'
     GROUP BY run_kind, run_id
+),
+counted AS (
+    SELECT
+        state.workspace,
+        state.run_kind,
+        state.run_id,
+        COUNT(*) AS states,
+        MIN(CASE WHEN state.type = 'PENDING' THEN state.entered_at END) AS first_pending_at,
+        MIN(CASE WHEN state.type = 'RUNNING' THEN state.entered_at END) AS first_running_at,
+        MIN(late.first_late_at) AS first_late_at,
+        MIN(
+            CASE WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at THEN state.entered_at END
+        ) AS first_late_over_at,
+        SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
+        SUM(
+            CASE
+                WHEN state.type = 'RUNNING' AND (COALESCE(state.previous_type, '') <> 'RUNNING' OR state.name = 'Retrying') THEN 1
+                ELSE 0
+            END
+        ) AS attempts,
+        -- a pause that nothing ran after is not over
+        SUM(CASE WHEN state.type = 'PAUSED' AND state.previous_type = 'RUNNING' THEN 1 ELSE 0 END)
+        - CASE
+            WHEN MAX(CASE WHEN state.type = 'PAUSED' AND state.previous_type = 'RUNNING' THEN state.number END)
+                > MAX(CASE WHEN state.type = 'RUNNING' THEN state.number END) THEN 1
+            ELSE 0
+        END AS resumes
+    FROM state_transitions AS state
+    LEFT JOIN late ON late.run_kind = state.run_kind AND late.run_id = state.run_id
+    GROUP BY state.workspace, state.run_kind, state.run_id
 )
 SELECT
-    state.workspace,
-    state.run_kind,
-    state.run_id,
-    COUNT(*) AS states,
-    MIN(CASE WHEN state.type = 'PENDING' THEN state.entered_at END) AS first_pending_at,
-    MIN(CASE WHEN state.type = 'RUNNING' THEN state.entered_at END) AS first_running_at,
-    MIN(late.first_late_at) AS first_late_at,
-    MIN(
-        CASE WHEN state.type IN ('RUNNING', 'CRASHED') AND state.entered_at > late.first_late_at THEN state.entered_at END
-    ) AS first_late_over_at,
-    SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
-    SUM(CASE WHEN state.type = 'RUNNING' AND state.previous_type = 'PAUSED' THEN 1 ELSE 0 END) AS resumes
-FROM state_transitions AS state
-LEFT JOIN late ON late.run_kind = state.run_kind AND late.run_id = state.run_id
-GROUP BY state.workspace, state.run_kind, state.run_id
+    workspace,
+    run_kind,
+    run_id,
+    states,
+    first_pending_at,
+    first_running_at,
+    first_late_at,
+    first_late_over_at,
+    forced_changes,
+    resumes,
+    CASE WHEN attempts > 1 + resumes THEN attempts - 1 - resumes ELSE 0 END AS retries
+FROM counted

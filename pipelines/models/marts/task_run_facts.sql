@@ -2,8 +2,8 @@
 -- flow_id: The flow whose run it belongs to; null outside any flow.
 -- deployment_id: The deployment whose run it belongs to, if any.
 -- child_flow_run_id: The subflow run that this task run stands for, if it stands for one.
--- retries: Attempts beyond the first, resumes after a pause left out.
--- is_first_try_success: Whether the run completed without a retry, and was not set to it; null while it has not ended.
+-- retries: Times that the run began anew, as its history tells: a resume after a pause is none. Without a history, attempts beyond the first.
+-- is_first_try_success: Whether the run completed without a retry, and had not ended otherwise before; null while it has not ended.
 -- is_forced: Whether somebody set the run from one terminal state to another.
 -- is_cached: Whether the run took a cached result instead of running.
 -- startup_seconds: Seconds from PENDING to RUNNING.
@@ -34,10 +34,10 @@ SELECT
     run.is_terminal,
     run.outcome,
     run.attempts,
-    CASE WHEN run.attempts - 1 > COALESCE(reached.resumes, 0) THEN run.attempts - 1 - COALESCE(reached.resumes, 0) ELSE 0 END AS retries,
+    COALESCE(reached.retries, CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
     CASE
         WHEN run.is_terminal
-            THEN run.is_success AND run.attempts - 1 <= COALESCE(reached.resumes, 0) AND COALESCE(reached.forced_changes, 0) = 0
+            THEN run.is_success AND COALESCE(reached.retries, run.attempts - 1) <= 0 AND COALESCE(reached.forced_changes, 0) = 0
     END AS is_first_try_success,
     run.is_success,
     COALESCE(reached.forced_changes, 0) > 0 AS is_forced,

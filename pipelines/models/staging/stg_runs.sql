@@ -86,7 +86,7 @@ SELECT
         expected_start_time < as_of
         AND (
             is_live
-            OR (gone_at >= expected_start_time AND (COALESCE(state_type, '') <> 'SCHEDULED' OR state_name = 'Late'))
+            OR (gone_at >= expected_start_time AND (COALESCE(state_type, '') <> 'SCHEDULED' OR COALESCE(state_name, '') = 'Late'))
         )
     ) AS was_due,
     is_live,
