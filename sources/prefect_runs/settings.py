@@ -29,7 +29,7 @@ RUNS_PER_HISTORY = 100_000
 HISTORY_INTERVAL = timedelta(hours=1)
 
 # windows of the first load hold at most this many runs, 5 kB each: five pages of 200, each beginning with the last row
-# of the one before. Eight windows of each kind of run are in memory, three where histories are read too
+# of the one before. Eight windows of each kind of run are in memory, two where histories are read too
 ROWS_PER_WINDOW = 995
 
 # run ids that a sync remembers for the next one (torn rows, histories without an announced state): the

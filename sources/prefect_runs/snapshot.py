@@ -137,7 +137,7 @@ class Snapshots:
         connections = self._reader.client.connections
         if self._with_histories:
             # they keep the server busy anyway
-            return read_ahead(map(self._noted, reads), max(connections // 2, 1), waiting=1)
+            return read_ahead(map(self._noted, reads), max(connections // 2, 1))
         # as many as a load leaves time for: so soon as one kind of run is read, the other has all connections
         return read_ahead(map(self._noted, reads), connections, waiting=min(connections, WAITING))
 
