@@ -242,6 +242,19 @@ def handmade(only: Collection[str], flow_name: str, workspace: str = WORKSPACE, 
     yield resource([shape({"finished_at": TEN.isoformat(), **row}) for row in synced], TABLES["syncs"])
 
 
+def rows() -> Iterator[tuple[str, Row]]:
+    """Table and row: the rows of all tables, as dlt makes them of the source's."""
+    for name, made in handmade((), "etl").resources.items():
+        for number, row in enumerate(made):
+            children = TABLES[name].children
+            own_id = f"{name} {number}"
+            yield name, {"_dlt_id": own_id, **{column: row[column] for column in row.keys() - children.keys()}}
+            for list_name, child in children.items():
+                for place, item in enumerate(row.get(list_name, ())):
+                    columns = item if isinstance(item, dict) else {"value": item}
+                    yield child.name, {"_dlt_id": f"{own_id} {place}", "_dlt_parent_id": own_id, **columns}
+
+
 def load(
     folder: Path,
     destination: str,

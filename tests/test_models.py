@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import handmade
 import pytest
 import sqlglot
@@ -23,7 +24,8 @@ from warehouses import Answers, answers, postgresql
 from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import ALL_TABLES
-from prefect_runs_pipelines.models import DIALECTS, Model, meaning, models, tables_of
+from prefect_runs_pipelines.models import DIALECTS, WRITTEN_IN, Model, meaning, models, tables_of
+from prefect_runs_pipelines.models.catalogue import empty_table
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.views import create_views, printed
 
@@ -305,7 +307,6 @@ WAITS = ("00:00:00", "SCHEDULED", "Scheduled")
 
 @contextlib.contextmanager
 def of_runs(
-    folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     histories: Mapping[str, tuple[str, list[tuple[str, str, str]]]],
     synced: str | None = None,
@@ -318,11 +319,17 @@ def of_runs(
     monkeypatch.setattr(handmade, "RUNS", runs)
     monkeypatch.setattr(handmade, "GONE", {})
     monkeypatch.setattr(handmade, "WINDOW_END", at(synced).isoformat() if synced else None)
-    folder.mkdir(exist_ok=True)
-    options = handmade.load(folder, "duckdb")
-    create_views(options)
-    with answers(options, None) as rows:
-        yield rows
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("CREATE SCHEMA prefect")
+        connection.execute("USE prefect")
+        for table in ALL_TABLES.values():
+            connection.execute(f"CREATE TABLE {table.name} AS {empty_table(table).sql(WRITTEN_IN)}")
+        for name, row in handmade.rows():
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+        for model in models():
+            connection.execute(f"CREATE VIEW {model.name} AS {model.sql}")
+        yield Answers(connection)
 
 
 def ran(due: str, end: str, *last: str) -> tuple[str, list[tuple[str, str, str]]]:
@@ -330,15 +337,13 @@ def ran(due: str, end: str, *last: str) -> tuple[str, list[tuple[str, str, str]]
     return due, [(due, *handmade.PENDING), (due, *handmade.RUNNING), (end, *(last or handmade.COMPLETED))]
 
 
-def test_what_was_due_after_the_last_sync_is_neither_missed_nor_late(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_due_after_the_last_sync_is_neither_missed_nor_late(monkeypatch: pytest.MonkeyPatch) -> None:
     histories = {
         **{f"run {hour}": ran(f"{hour}:00:00", f"{hour}:00:20") for hour in ("08", "09", "10")},
         **{f"next {hour}": (f"{hour}:00:00", [WAITS]) for hour in ("11", "12", "13")},
         "runs": ("10:00:00", [("10:00:00", *handmade.PENDING), ("10:00:00", *handmade.RUNNING)]),
     }
-    with of_runs(tmp_path, monkeypatch, histories, synced="10:30:00") as rows:
+    with of_runs(monkeypatch, histories, synced="10:30:00") as rows:
         [health] = rows("SELECT * FROM prefect.deployment_health")
         assert (health["missed_runs"], health["is_overdue"], health["seconds_since_success"]) == (0, False, 1780)
         assert [row["waiting"] for row in rows("SELECT waiting FROM prefect.queue_hours")] == [0, 0, 0]
@@ -349,18 +354,18 @@ def test_what_was_due_after_the_last_sync_is_neither_missed_nor_late(
     # nor does a later sync of something else tell anything of them
     logs = {"window_end": at("13:30:00").isoformat(), "resources": {"logs": {"read": 1, "loaded": 1}}}
     monkeypatch.setattr(handmade, "SYNCS", [logs])
-    with of_runs(tmp_path / "logs", monkeypatch, histories, synced="10:30:00") as rows:
+    with of_runs(monkeypatch, histories, synced="10:30:00") as rows:
         assert rows("SELECT missed_runs FROM prefect.deployment_health") == [{"missed_runs": 0}]
     monkeypatch.setattr(handmade, "SYNCS", [])
     # the same copy, synced later, when they had not begun
-    with of_runs(tmp_path / "later", monkeypatch, histories, synced="13:30:00") as rows:
+    with of_runs(monkeypatch, histories, synced="13:30:00") as rows:
         [health] = rows("SELECT * FROM prefect.deployment_health")
         assert (health["missed_runs"], health["is_overdue"]) == (3, True)
 
 
 @pytest.mark.parametrize("active", [True, False])
 def test_deployment_is_overdue_when_a_schedule_made_a_run_that_was_due_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: bool
+    monkeypatch: pytest.MonkeyPatch, active: bool
 ) -> None:
     """Not at night, when an hourly one of the day has none, nor when its schedule is switched off."""
     monkeypatch.setattr(handmade, "SCHEDULES", [{"id": "schedule", "active": active}])
@@ -369,25 +374,23 @@ def test_deployment_is_overdue_when_a_schedule_made_a_run_that_was_due_for_long(
         ("night", good, False),
         ("broken", {**good, "failed": ran("12:00:00", "12:01:00", *handmade.FAILED)}, True),
     ):
-        with of_runs(tmp_path / name, monkeypatch, histories, synced="23:00:00") as rows:
+        with of_runs(monkeypatch, histories, synced="23:00:00") as rows:
             [health] = rows("SELECT is_overdue FROM prefect.deployment_health")
             assert health["is_overdue"] is (overdue if active else None), name
 
 
-def test_runs_that_crashed_before_they_began_have_no_end_on_old_servers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_crashed_before_they_began_have_no_end_on_old_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = {f"crashed {hour}": (f"{hour}:00:00", [(f"{hour}:00:00", *handmade.CRASHED)]) for hour in ("11", "12")}
     no_end = {id_: {"end_time": None} for id_ in crashed}
     histories = {"good": ran("10:00:00", "10:01:00"), **crashed}
-    with of_runs(tmp_path, monkeypatch, histories, **no_end) as rows:
+    with of_runs(monkeypatch, histories, **no_end) as rows:
         [health] = rows("SELECT * FROM prefect.deployment_health")
         assert (health["last_run_id"], health["failures_in_a_row"], health["runs_7d"]) == ("crashed 12", 2, 3)
         [episode] = rows("SELECT * FROM prefect.failure_episodes")
         assert (as_utc(episode["broken_at"]), episode["failures"]) == (at("11:00:00"), 2)
 
 
-def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(monkeypatch: pytest.MonkeyPatch) -> None:
     due, states = ran("10:00:00", "10:05:00")
     paused = [*states[:2], ("10:01:00", "PAUSED", "Paused"), ("10:04:00", *handmade.RUNNING), states[2]]
     fixed = [*states[:2], ("10:02:00", *handmade.FAILED), ("10:04:00", *handmade.COMPLETED)]
@@ -400,7 +403,7 @@ def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(tmp_path: Path, monk
     made: dict[str, Any] = {"paused": paused, "fixed": fixed, "at once": at_once, "back": back, "twice": twice}
     made |= {"suspended": suspended, "unnamed": unnamed, "waits": [*paused[:3]], "by hand": fixed[3:]}
     histories = {id_: (due, history) for id_, history in made.items()}
-    with of_runs(tmp_path, monkeypatch, histories) as rows:
+    with of_runs(monkeypatch, histories) as rows:
         columns = "id, retries, is_first_try_success, is_success, is_forced"
         found = {
             id_: values for id_, *values in map(dict.values, rows(f"SELECT {columns} FROM prefect.flow_run_facts"))
@@ -422,12 +425,12 @@ def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(tmp_path: Path, monk
         assert day["retries"] == 3
 
 
-def test_what_is_gone_is_not_broken_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with of_runs(tmp_path, monkeypatch, {"failed": ran("10:00:00", "10:01:00", *handmade.FAILED)}) as rows:
+def test_what_is_gone_is_not_broken_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    with of_runs(monkeypatch, {"failed": ran("10:00:00", "10:01:00", *handmade.FAILED)}) as rows:
         assert rows("SELECT gone_at FROM prefect.failure_episodes") == [{"gone_at": None}]
     row = {"resource": "deployments", "id": "deployment", "noticed_at": at("12:00:00").isoformat(), "reason": "deleted"}
     monkeypatch.setattr(handmade, "TOMBSTONES", [row])
-    with of_runs(tmp_path / "gone", monkeypatch, {"failed": ran("10:00:00", "10:01:00", *handmade.FAILED)}) as rows:
+    with of_runs(monkeypatch, {"failed": ran("10:00:00", "10:01:00", *handmade.FAILED)}) as rows:
         [episode] = rows("SELECT * FROM prefect.failure_episodes")
         assert (episode["recovered_at"], as_utc(episode["gone_at"])) == (None, at("12:00:00"))
 
