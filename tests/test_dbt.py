@@ -40,7 +40,9 @@ from prefect_runs_pipelines.views import create_views
 COMMITTED = Path(__file__).parents[1] / "dbt"
 OTHER_DIALECTS = ("snowflake", "bigquery", "databricks", "redshift", "clickhouse", "trino")
 # what depends on when it was asked, and how far that may be apart
-ASKED_LATER = re.compile(r"run_seconds|run_hours|seconds_since_success|start_delay_seconds|delay_p\d+|copied_until")
+ASKED_LATER = re.compile(
+    r"run_seconds|run_hours|seconds_since_success|start_delay_seconds|delay_p\d+|copied_until|as_of"
+)
 ASKED_WITHIN_SECONDS = 300
 
 PROFILES = {

@@ -104,7 +104,7 @@ FACTS = {
 
 
 # what differs from one moment of asking to the next
-MOVING = {"_dlt_id", "_dlt_load_id", "seconds_since_success", "copied_until"}
+MOVING = {"_dlt_id", "_dlt_load_id", "seconds_since_success", "copied_until", "as_of"}
 PREFIX = "other-"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection
 from datetime import timedelta
 
 import pytest
@@ -149,6 +150,25 @@ def test_run_that_was_started_long_before_it_was_due_is_followed(copy: Copy, api
     assert tombstones(copy) == {gone: "deleted"}
 
 
+def in_no_page(proxy: FaultProxy, queues: Collection[str]) -> set[str]:
+    """Ids of those of `queues` that no page had, which are found as pages are asked for: three rows each."""
+    hidden: set[str] = set()
+    before: list[Row] = []
+
+    def one_of_the_page_before_in_its_place(rows: list[Row]) -> list[Row]:
+        nonlocal before
+        # the first and the last row of a page are compared with the pages beside it
+        if before and len(rows) == 3 and before[-1]["id"] == rows[0]["id"] and rows[1]["id"] in queues:
+            hidden.add(rows[1]["id"])
+            rows = [rows[0], before[0], rows[2]]
+        before = rows
+        return rows
+
+    in_pages = replace_json(one_of_the_page_before_in_its_place)
+    proxy.inject(in_pages, "/work_queues/filter", times=None, when=lambda request: "work_queues" not in request.body)
+    return hidden
+
+
 @pytest.mark.parametrize("default", [True, False], ids=["the queue that every pool has", "another one"])
 def test_queue_that_is_in_no_page_of_the_first_sync_is_found(
     copy: Copy, api: PrefectApi, proxy: FaultProxy, default: bool
@@ -159,19 +179,7 @@ def test_queue_that_is_in_no_page_of_the_first_sync_is_found(
     made = [api.call("POST", "/work_pools/", {"name": pool, "type": "process"}) for pool in pools]
     others = [api.call("POST", f"/work_pools/{pool}/queues/", {"name": "high"})["id"] for pool in pools]
     queues = {pool["default_queue_id"] for pool in made} if default else set(others)
-    hidden: set[str] = set()
-    before: list[Row] = []
-
-    def one_of_the_page_before_in_its_place(rows: list[Row]) -> list[Row]:
-        nonlocal before
-        if before and len(rows) == 3 and before[-1]["id"] == rows[0]["id"] and rows[1]["id"] in queues:
-            hidden.add(rows[1]["id"])
-            rows = [rows[0], before[0], rows[2]]
-        before = rows
-        return rows
-
-    in_pages = replace_json(one_of_the_page_before_in_its_place)
-    proxy.inject(in_pages, "/work_queues/filter", times=None, when=lambda request: "work_queues" not in request.body)
+    hidden = in_no_page(proxy, queues)
     copy.url = proxy.url
     report = copy.sync(resources=["work_queues", "work_queue_status"])
     assert hidden
@@ -193,17 +201,7 @@ def test_queue_that_is_in_no_page_is_not_gone(copy: Copy, api: PrefectApi, proxy
     queues = {api.call("POST", "/work_queues/", {"name": f"queue-{uuid.uuid4().hex}"})["id"] for _ in range(8)}
     copy.url = proxy.url
     copy.sync_and_compare()
-    hidden: set[str] = set()
-
-    def another_in_its_place(rows: list[Row]) -> list[Row]:
-        # the first and the last row of a page are compared with the pages beside it
-        if len(rows) < 3 or rows[1]["id"] not in queues:
-            return rows
-        hidden.add(rows[1]["id"])
-        return [rows[0], rows[0], rows[2]]
-
-    in_pages = replace_json(another_in_its_place)
-    proxy.inject(in_pages, "/work_queues/filter", times=None, when=lambda request: "work_queues" not in request.body)
+    hidden = in_no_page(proxy, queues)
     copy.sync()
     proxy.clear()
     assert hidden

@@ -31,7 +31,7 @@ FULL = ("no space left", "disk full", "disk is full", "could not write")
 # DuckDB has no credentials, so that its words are not those of REFUSED
 NO_RIGHT = re.compile(r'cannot open file "(?P<file>[^"]+)": (?P<why>permission denied|read-only file system)', re.I)
 NO_RIGHT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-# DuckDB 2 of what dlt's DuckLake asks it when it closes, which hides whatever else went wrong
+# what DuckDB 2 says when dlt closes a DuckLake, which hides whatever else went wrong
 LAKE_CANNOT_CLOSE = ("relations no longer have fetchone",)
 NO_CATALOGUE = ("failed to attach ducklake",)
 NO_DUCKDB = ("not a valid duckdb database file",)

@@ -69,22 +69,18 @@ GROUP BY
   workspace
 UNION ALL
 SELECT
-  run.workspace,
+  workspace,
   'flow runs in flight for over a day',
   SUM(
     CASE
-      WHEN NOT run.is_terminal
-      AND run.is_live
-      AND run.start_time < COALESCE(copied.copied_until, CURRENT_TIMESTAMP) - INTERVAL '1' DAY
+      WHEN NOT is_terminal AND is_live AND start_time < as_of - INTERVAL '1' DAY
       THEN 1
       ELSE 0
     END
   ),
   'still running, or killed without a word: such runs stay RUNNING for ever'
-FROM {{ ref('stg_runs') }} AS run
-LEFT JOIN {{ ref('stg_copied_until') }} AS copied
-  ON copied.workspace = run.workspace
+FROM {{ ref('stg_runs') }} AS stg_runs
 WHERE
-  run.run_kind = 'flow'
+  run_kind = 'flow'
 GROUP BY
-  run.workspace
+  workspace

@@ -56,8 +56,8 @@ SELECT
     THEN NULL
     WHEN run.start_time IS NULL
     AND NOT run.is_terminal
-    AND run.expected_start_time < COALESCE(copied.copied_until, CURRENT_TIMESTAMP)
-    THEN EXTRACT(EPOCH FROM COALESCE(copied.copied_until, CURRENT_TIMESTAMP)) - EXTRACT(EPOCH FROM run.expected_start_time)
+    AND run.expected_start_time < run.as_of
+    THEN EXTRACT(EPOCH FROM run.as_of) - EXTRACT(EPOCH FROM run.expected_start_time)
     ELSE 0
   END AS start_delay_seconds,
   EXTRACT(EPOCH FROM reached.first_late_over_at) - EXTRACT(EPOCH FROM reached.first_late_at) AS late_seconds,
@@ -89,5 +89,3 @@ LEFT JOIN {{ prefect_table('task_runs') }} AS parent
   ON parent.id = own.parent_task_run_id
 LEFT JOIN {{ ref('stg_flow_run_roots') }} AS root
   ON root.id = run.id
-LEFT JOIN {{ ref('stg_copied_until') }} AS copied
-  ON copied.workspace = run.workspace

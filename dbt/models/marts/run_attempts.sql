@@ -1,21 +1,14 @@
 -- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
-WITH marked AS (
+WITH numbered AS (
   SELECT
     state.*,
-    CASE
-      WHEN type = 'RUNNING'
-      AND (
-        COALESCE(previous_type, '') <> 'RUNNING' OR name = 'Retrying'
-      )
-      THEN 1
-      ELSE 0
-    END AS begins
-  FROM {{ ref('state_transitions') }} AS state
-), numbered AS (
-  SELECT
-    marked.*,
     SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
-  FROM marked
+  FROM (
+    SELECT
+      *,
+      CASE WHEN begins_attempt THEN 1 ELSE 0 END AS begins
+    FROM {{ ref('state_transitions') }} AS state_transitions
+  ) AS state
 ), ends AS (
   SELECT
     run_kind,

@@ -26,16 +26,7 @@ WITH late AS (
       END
     ) AS first_late_over_at,
     SUM(CASE WHEN state.is_forced THEN 1 ELSE 0 END) AS forced_changes,
-    SUM(
-      CASE
-        WHEN state.type = 'RUNNING'
-        AND (
-          COALESCE(state.previous_type, '') <> 'RUNNING' OR state.name = 'Retrying'
-        )
-        THEN 1
-        ELSE 0
-      END
-    ) AS attempts,
+    SUM(CASE WHEN state.begins_attempt THEN 1 ELSE 0 END) AS attempts,
     SUM(
       CASE
         WHEN state.type = 'PAUSED' AND state.previous_type = 'RUNNING'

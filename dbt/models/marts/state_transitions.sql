@@ -28,5 +28,12 @@ SELECT
     AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
     AND COALESCE(name, '') <> 'RolledBack',
     FALSE
-  ) AS is_forced
+  ) AS is_forced,
+  COALESCE(
+    type = 'RUNNING'
+    AND (
+      COALESCE(previous_type, '') <> 'RUNNING' OR name = 'Retrying'
+    ),
+    FALSE
+  ) AS begins_attempt
 FROM ordered

@@ -125,6 +125,7 @@ SELECT
       )
     )
   ) AS was_due,
+  as_of,
   is_live,
   gone_at,
   gone_reason

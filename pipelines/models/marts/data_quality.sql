@@ -48,18 +48,10 @@ FROM tombstones
 GROUP BY workspace
 UNION ALL
 SELECT
-    run.workspace,
+    workspace,
     'flow runs in flight for over a day',
-    SUM(
-        CASE
-            WHEN NOT run.is_terminal
-                AND run.is_live
-                AND run.start_time < COALESCE(copied.copied_until, CURRENT_TIMESTAMP) - INTERVAL '1 day' THEN 1
-            ELSE 0
-        END
-    ),
+    SUM(CASE WHEN NOT is_terminal AND is_live AND start_time < as_of - INTERVAL '1 day' THEN 1 ELSE 0 END),
     'still running, or killed without a word: such runs stay RUNNING for ever'
-FROM stg_runs AS run
-LEFT JOIN stg_copied_until AS copied ON copied.workspace = run.workspace
-WHERE run.run_kind = 'flow'
-GROUP BY run.workspace
+FROM stg_runs
+WHERE run_kind = 'flow'
+GROUP BY workspace

@@ -4,18 +4,9 @@
 -- ended_at: When it left it; null while it runs.
 -- seconds: Seconds of the attempt; null while it runs.
 -- ended_as: Name of the state that it was left for, such as Completed, AwaitingRetry, Retrying, Crashed; null while it runs.
-WITH marked AS (
-    SELECT
-        state.*,
-        CASE
-            WHEN type = 'RUNNING' AND (COALESCE(previous_type, '') <> 'RUNNING' OR name = 'Retrying') THEN 1
-            ELSE 0
-        END AS begins
-    FROM state_transitions AS state
-),
-numbered AS (
-    SELECT marked.*, SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
-    FROM marked
+WITH numbered AS (
+    SELECT state.*, SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+    FROM (SELECT *, CASE WHEN begins_attempt THEN 1 ELSE 0 END AS begins FROM state_transitions) AS state
 ),
 ends AS (
     SELECT

@@ -6,6 +6,7 @@
 -- previous_type: Type of the state before; null for the first.
 -- previous_name: Name of the state before; null for the first.
 -- is_forced: Whether a run that had ended was set to another terminal state, which no flow or worker does by itself, but for the roll-back of a transaction (RolledBack).
+-- begins_attempt: Whether the run began an attempt with it: RUNNING after another state, or a retry without delay (Retrying).
 WITH ordered AS (
     SELECT
         states.*,
@@ -35,5 +36,9 @@ SELECT
         AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
         AND COALESCE(name, '') <> 'RolledBack',
         FALSE
-    ) AS is_forced
+    ) AS is_forced,
+    COALESCE(
+        type = 'RUNNING' AND (COALESCE(previous_type, '') <> 'RUNNING' OR name = 'Retrying'),
+        FALSE
+    ) AS begins_attempt
 FROM ordered

@@ -5,6 +5,7 @@
 -- gone_at: When it was first seen that the server no longer has the run.
 -- gone_reason: Why: deleted, or aged_out by retention.
 -- was_due: Whether the run should have started by the last sync, or did; not so of one that the server deleted before it was due. Of one that waited until it was gone, only Late tells that it was there when it was due.
+-- as_of: Up to when the copy of its workspace is true (stg_copied_until): what the models take for now.
 -- is_terminal: Whether the run has ended: COMPLETED, FAILED, CRASHED or CANCELLED.
 -- outcome: completed, failed, crashed, cancelled, timed out; null while it has not ended.
 -- attempts: Times that the run entered RUNNING, resumes included.
@@ -89,6 +90,7 @@ SELECT
             OR (gone_at >= expected_start_time AND (COALESCE(state_type, '') <> 'SCHEDULED' OR COALESCE(state_name, '') = 'Late'))
         )
     ) AS was_due,
+    as_of,
     is_live,
     gone_at,
     gone_reason
