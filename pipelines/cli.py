@@ -40,14 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[options.command](options)
     except BrokenPipeError:
-        # whoever read the output has enough; what Python would still write at its end goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_reader()
         return EXIT_OK
     except KeyboardInterrupt:
         print("interrupted; what was loaded stays, and the next sync goes on from there", file=sys.stderr)
         return EXIT_RETRY
     except Exception as error:  # noqa: BLE001 - the last resort turns any error into an exit code
         return failed(error)
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """Print what work came to; where nobody reads on, the work goes on, and its exit code tells of it all the same."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        _leave_reader()
+
+
+def _leave_reader() -> None:
+    # whoever read the output has enough; what would still be written goes nowhere
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
@@ -113,7 +125,7 @@ def _for_each(
     if several is not None:
         return _for_several(arguments, options, several, work, screen, not_whole)
     report = work(options)
-    print(report.as_json() if arguments.json else screen(report))
+    _say(report.as_json() if arguments.json else screen(report))
     return exit_code_of(report, not_whole)
 
 
@@ -135,9 +147,9 @@ def _for_several(
     for one in several:
         outcomes.append(outcome_of(one.workspace, partial(work, replace(one, publish=None)), not_whole))
         if outcomes[-1].report and not arguments.json:
-            print(screen(outcomes[-1].report), end="\n\n", flush=True)
+            _say(screen(outcomes[-1].report), end="\n\n")
     codes = [outcome.exit_code for outcome in outcomes]
-    print(as_json(outcomes) if arguments.json else outcomes_screen(outcomes))
+    _say(as_json(outcomes) if arguments.json else outcomes_screen(outcomes))
     if options.publish and any(outcome.report for outcome in outcomes):
         try:
             publish(Path(options.where), Path(options.publish))

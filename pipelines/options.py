@@ -41,6 +41,12 @@ class SyncOptions:
         return self.database or DEFAULT_DATABASE if self.destination == "duckdb" else self.destination
 
     @property
+    def kind(self) -> str:
+        """What the destination is to dlt: its name, or the `destination_type` of one that has a name of its own."""
+        type_: str = dlt.config.get(f"destination.{self.destination}.destination_type") or self.destination
+        return str(type_).rpartition(".")[2]
+
+    @property
     def read(self) -> Sequence[str]:
         """The resources to read."""
         return (*(self.resources or RESOURCES), *self.extras)
@@ -48,8 +54,15 @@ class SyncOptions:
     @property
     def identity(self) -> list[str]:
         """What tells destinations apart."""
-        place = {"duckdb": lambda: str(Path(self.where).resolve()), "filesystem": bucket_url}.get(self.destination)
-        return [self.destination, self.dataset, *([place()] if place else [])]
+        place = str(Path(self.where).resolve()) if self.destination == "duckdb" else self._bucket_url()
+        return [self.destination, self.dataset, *([] if place is None else [place])]
+
+    def _bucket_url(self) -> str | None:
+        """Where a filesystem is configured to be; empty where it is not."""
+        if self.kind != "filesystem":
+            return None
+        named = (self.destination, self.kind)
+        return str(next(filter(None, (dlt.secrets.get(f"destination.{name}.bucket_url") for name in named)), ""))
 
     def dlt_destination(self) -> Any:
         """The destination as `dlt.pipeline` takes it.
@@ -67,13 +80,15 @@ class SyncOptions:
             raise ConfigurationError(
                 "--database names a DuckDB file; other destinations are configured in .dlt/secrets.toml"
             )
-        if self.destination == "filesystem":
+        if self.kind == "filesystem":
             from .destination.lake import Lake
 
-            return Lake(destination_name="filesystem")
-        if self.destination == "sqlalchemy" and dlt.config.get("destination.sqlalchemy.engine_kwargs") is None:
+            return Lake(destination_name=self.destination)
+        if self.kind == "sqlalchemy" and dlt.config.get(f"destination.{self.destination}.engine_kwargs") is None:
             # an error would tell the rows that it is about
-            return dlt.destinations.sqlalchemy(engine_kwargs={"hide_parameters": True})
+            return dlt.destinations.sqlalchemy(
+                engine_kwargs={"hide_parameters": True}, destination_name=self.destination
+            )
         return self.destination
 
     def check_file(self) -> None:
@@ -105,8 +120,3 @@ def check_file_name(option: str, file: str, dataset: str) -> None:
             f"and could not tell which {dataset} is meant in {dataset}.flow_runs. Name another file, such as "
             f"{Path(file).with_name(f'{catalog}_runs.duckdb')}, or another --dataset"
         )
-
-
-def bucket_url() -> str:
-    """Where the destination `filesystem` is configured to be; empty where it is not."""
-    return str(dlt.secrets.get("destination.filesystem.bucket_url") or "")

@@ -27,6 +27,7 @@ from .command.progress import ProgressLines
 from .command.screen import sync_screen, verify_screen
 from .options import DEFAULT_DATASET, SyncOptions
 from .parts import one_report, parts
+from .redacted import redacted
 from .sync import SyncReport, sync
 from .verify import VerifyOptions, VerifyReport, verify
 
@@ -113,7 +114,7 @@ def sync_runs(
         `Drift` or, when it is to be reported, `Failed`.
     """
     try:
-        check_lasting(destination, database)
+        check_lasting(destination, database, publish)
         planned = parts(resources or (), extras or ())
     except ConfigurationError as error:
         return failed([error])
@@ -163,8 +164,8 @@ def verified(options: SyncOptions, repair: bool) -> State | None:
     return Failed(name="Drift", message="the warehouse differs from the server; see the artifact")
 
 
-def check_lasting(destination: str, database: str | None) -> None:
-    """Refuse a DuckDB file that would be gone with the folder in which a worker starts the flow.
+def check_lasting(destination: str, database: str | None, publish: str | None) -> None:
+    """Refuse a DuckDB file, or a copy of one, that would be gone with the folder in which a worker starts the flow.
 
     Raises:
         ConfigurationError: the file is not named in full.
@@ -174,6 +175,10 @@ def check_lasting(destination: str, database: str | None) -> None:
             f"database is {database!r}: name the DuckDB file in full, such as "
             "/var/lib/prefect-runs/prefect_runs.duckdb, for each run may start in a folder of its own"
         )
+    if publish and not Path(publish).is_absolute():
+        raise ConfigurationError(
+            f"publish is {publish!r}: name the copy in full, for each run may start in a folder of its own"
+        )
 
 
 def failed(errors: Sequence[BaseException]) -> State:
@@ -182,7 +187,7 @@ def failed(errors: Sequence[BaseException]) -> State:
     names = [next((name for kind, name in kinds.items() if isinstance(error, kind)), "Failed") for error in errors]
     # what is to be reported is told before what passes by itself
     name = min(names, key=["Failed", "Misconfigured", "Unavailable"].index)
-    return Failed(name=name, message="; ".join(dict.fromkeys(map(str, errors))))
+    return Failed(name=name, message="; ".join(dict.fromkeys(map(redacted, errors))))
 
 
 def summary(workspace: str, what: str, screen: str) -> None:

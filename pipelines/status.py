@@ -93,11 +93,10 @@ def _whole_up_to(warehouse: Warehouse) -> datetime | None:
     """
     if not warehouse.has("verifications"):
         return None
-    sql = "SELECT resource, whole_up_to, verified_at, after_repair FROM {verifications} AS run"
-    sql += " WHERE (whole_up_to IS NOT NULL OR NOT whole)"
+    sql = "SELECT resource, whole_up_to, verified_at, after_repair, whole FROM {verifications} AS run WHERE 1 = 1"
     # a repair may end in the second in which what it repairs was found
     rows = sorted(warehouse.of_workspace(sql), key=lambda row: (as_utc(row[2]), bool(row[3])))
-    latest = {resource: whole_up_to for resource, whole_up_to, *_ in rows}
+    latest = {resource: whole_up_to for resource, whole_up_to, _, _, whole in rows if whole_up_to or not whole}
     return min((as_utc(time) for time in latest.values()), default=None) if all(latest.values()) else None
 
 

@@ -201,14 +201,14 @@ class Target:
         source = prefect_runs(
             self.credentials, self.workspace, self.filters, settings, known, selections, access, self.privacy
         )
-        if self.pipeline.destination.destination_name in REFUSED_BY:
+        if self.options.kind in REFUSED_BY:
             for name, rows in source.resources.items():
                 rows.add_map(without_zeros(TABLES[name]))
         return source
 
     def load(self, source: Any) -> tuple[str, Mapping[str, int]]:
         """Extract, normalize and load `source`; its load id, and the rows of each table."""
-        fast = self.pipeline.destination.destination_name in PARQUET
+        fast = self.options.kind in PARQUET
         # whose rows a load that fails may be loaded after
         self.pipeline.set_local_state_val(FOLLOWS, self.pipeline.state["_local"].get("_last_extracted_hash"))
         self.pipeline.extract(source, loader_file_format="parquet" if fast else None)
@@ -248,7 +248,7 @@ class Target:
     @property
     def warnings(self) -> list[str]:
         """What whoever reads the destination must know."""
-        if self.options.destination != "filesystem":
+        if self.options.kind != "filesystem":
             return []
         from .destination.lake import ONLY_GROWS
 
@@ -274,7 +274,7 @@ class Target:
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """While a lake is loaded into: of two commits at a time, Iceberg tables without a catalogue keep one."""
-        if self.options.destination != "filesystem":
+        if self.options.kind != "filesystem":
             return contextlib.nullcontext()
         client: Any
         with self.pipeline.destination_client() as client:

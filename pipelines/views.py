@@ -51,7 +51,7 @@ def create_views(options: SyncOptions) -> ModelsReport:
         ConfigurationError: nothing was loaded into the destination yet.
         PrefectRunsError: see `prefect_runs.exceptions`.
     """
-    if options.destination == "filesystem":
+    if options.kind == "filesystem":
         raise ConfigurationError("a filesystem keeps no views: have them printed for your engine, with --print")
     options.check_file()
     with explained(), Target(options) as target:
@@ -73,7 +73,7 @@ def printed(options: SyncOptions, dialect: str) -> Iterator[str]:
     """
     check_dialect(dialect)
     missing: Collection[str] = ()
-    if options.destination == "filesystem":
+    if options.kind == "filesystem":
         with explained(), asked_only(options) as target:
             target.require_runs()
             missing = target.warehouse.missing(ALL_TABLES)
@@ -106,10 +106,10 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
             for model in all_models:
                 name = client.make_qualified_table_name(model.name)
                 client.execute_sql(f"CREATE VIEW {name} AS {model.placed(place).sql(dialect)}")
-                with client.execute_query(f"SELECT * FROM {name} LIMIT 0") as cursor:
+                with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:
                     columns = [column[0] for column in cursor.description or ()]
                 # DuckLake describes a view, and not its columns
-                told = {} if target.options.destination == "ducklake" else meanings(model, all_models)
+                told = {} if target.options.kind == "ducklake" else meanings(model, all_models)
                 described = {column: told[column] for column in columns if column in told}
                 _comment(client, "VIEW", model.name, model.description, described)
             for table, described in loaded:

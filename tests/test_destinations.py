@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,13 @@ from conftest import Copy
 from prefect_api import PrefectApi
 from warehouses import Postgresql
 
-from prefect_runs import ConfigurationError, WarehouseBusy
+from prefect_runs import ConfigurationError, PrefectRunsError, WarehouseBusy
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_RETRY
 from prefect_runs_pipelines.destination import failures
 from prefect_runs_pipelines.destination.killed_load import _row_ids
 from prefect_runs_pipelines.status import status
+from prefect_runs_pipelines.views import create_views
 
 SECRET = "sesame-open"
 ODD_TEXTS = ["plain", "it's", "a'),('b", "{}", 'two\nlines,"quoted"', "back\\slash", "\\u0000"]
@@ -164,6 +166,75 @@ class TestRefusals:
     def test_destination_that_dlt_does_not_know(self, capsys: pytest.CaptureFixture[str]) -> None:
         first, *_ = self.told(capsys, "nonsense", EXIT_CONFIGURATION).splitlines()
         assert first.startswith("prefect-runs: there is no destination nonsense: name one of dlt's, such as postgres")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "delta"])
+def test_destination_of_a_name_of_its_own_is_what_its_type_is(
+    copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    named = replace(copy, destination=kind)
+    dlts_own = named.warehouse.destination.upper()
+    monkeypatch.setattr(type(named.warehouse), "destination", "depot")
+    variables = {
+        "DESTINATION__DEPOT__DESTINATION_TYPE": dlts_own.lower(),
+        **{name.replace(dlts_own, "DEPOT"): value for name, value in named.warehouse.environment.items()},
+    }
+    monkeypatch.setattr(type(named.warehouse), "environment", variables)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    run_id = api.flow_run("RUNNING", parameters={"text": "ze\0ro"})
+    named.sync_and_compare()
+    api.set_flow_run(run_id, "COMPLETED")
+    api.outlive_its_second()
+    assert named.sync_and_compare().changed["flow_runs"] == 1
+    assert named.values("SELECT count(*) FROM prefect.flow_runs") == [1]
+
+
+class TestAnswersOfADatabaseServer:
+    def explained(self, *said: str) -> str:
+        """What is told where each of `said` is the cause of the one before."""
+        error: Exception | None = None
+        for text in reversed(said):
+            cause, error = error, RuntimeError(text)
+            error.__cause__ = cause
+        assert error is not None
+        with pytest.raises((PrefectRunsError, RuntimeError)) as told, failures.explained():
+            raise error
+        trace = "".join(traceback.format_exception(told.value))
+        assert SECRET not in trace
+        assert all(text not in trace for text in said[:-1])
+        return f"{type(told.value).__name__}: {told.value}"
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "deadlock detected",
+            "canceling statement due to statement timeout",
+            "canceling statement due to lock timeout",
+            "tuple concurrently updated",
+            'duplicate key value violates unique constraint "pg_namespace_nspname_index"',
+            "SSL connection has been closed unexpectedly",
+            "(2006, 'MySQL server has gone away')",
+        ],
+    )
+    def test_that_pass_are_worth_another_try(self, said: str) -> None:
+        assert self.explained("a step failed", said).startswith("WarehouseBusy: ")
+
+    def test_with_credentials_are_in_no_traceback(self) -> None:
+        url = f"postgres://loader:{SECRET}@db.example.com/lake"
+        assert "***@db" in self.explained("a step failed", f"connection refused: {url}")
+        assert "***@db" in self.explained(f"never heard of {url}")
+
+    def test_views_of_others_are_named(self, copy: Copy, api: PrefectApi, elsewhere: Elsewhere) -> None:
+        there = elsewhere("postgresql")
+        api.flow_run("COMPLETED")
+        there.sync()
+        create_views(there.sync_options())
+        there.change("CREATE VIEW prefect.mine AS SELECT * FROM prefect.stg_runs")
+        with pytest.raises(ConfigurationError, match="view mine depends on view stg_runs"):
+            create_views(there.sync_options())
+        there.change("DROP VIEW prefect.mine")
+        create_views(there.sync_options())
 
 
 @pytest.mark.parametrize(

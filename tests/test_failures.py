@@ -36,6 +36,7 @@ from prefect_runs import ConfigurationError, WarehouseBusy
 from prefect_runs_pipelines import cli, demo
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.destination import failures, memory
+from prefect_runs_pipelines.destination.in_place import in_place_of
 from prefect_runs_pipelines.local.server import LocalServer, free_port
 from prefect_runs_pipelines.report import write_report
 from prefect_runs_pipelines.status import status
@@ -133,6 +134,17 @@ def in_rows(change: Callable[[dict[str, Any]], None]) -> Fault:
     return replace_json(changed)
 
 
+def in_pages(change: Callable[[dict[str, Any]], None]) -> Fault:
+    """The server's pages of events, each changed; those without events are as they were."""
+
+    def changed(page: dict[str, Any]) -> dict[str, Any]:
+        if page["events"]:
+            change(page)
+        return page
+
+    return replace_json(changed)
+
+
 def set_state(**fields: Any) -> Callable[[dict[str, Any]], None]:
     """Sets fields of the row and of its state, as a newer server would answer."""
 
@@ -161,6 +173,48 @@ class TestRowsOfAnotherShape:
     ) -> None:
         proxy.inject(in_rows(lambda row: row.update({field: value})), "/flow_runs/filter", times=None)
         command.fails(EXIT_ERROR, field, url=proxy.url)
+        command.works()
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda page: page.update(total="sesame"), "a str of 6 where the number of events was due"),
+            (lambda page: page.update(total=None), "a NoneType where the number of events was due"),
+            (lambda page: page.update(next_page=["sesame"]), "a list of 1 where the next page's URL was due"),
+            (
+                lambda page: page["events"][0].update(occurred="sesame"),
+                "a str of 6 where the time it occurred at was",
+            ),
+            (lambda page: page["events"][0].pop("occurred"), "a NoneType where the time it occurred at was due"),
+            (lambda page: page["events"][0].update(resource="sesame"), "where the resource that it is about was due"),
+            (lambda page: page["events"][0].update(payload=["sesame"]), "an event of another form: a dict of"),
+        ],
+    )
+    def test_an_event_or_its_page(
+        self,
+        command: Command,
+        api: PrefectApi,
+        proxy: FaultProxy,
+        change: Callable[[dict[str, Any]], None],
+        said: str,
+    ) -> None:
+        # a first load would read no events
+        command.works()
+        api.flow_run("COMPLETED")
+        api.outlive_its_second()
+        proxy.inject(in_pages(change), "/events/filter", times=None)
+        error = command.fails(EXIT_ERROR, said, url=proxy.url)
+        assert "sesame" not in error
+        command.works()
+
+    def test_a_page_whose_events_were_deleted_meanwhile(
+        self, command: Command, api: PrefectApi, proxy: FaultProxy
+    ) -> None:
+        command.works()
+        api.flow_run("COMPLETED")
+        api.outlive_its_second()
+        proxy.inject(in_pages(lambda page: page.update(events=[], next_page="/x")), "/events/filter", times=None)
+        command.fails(EXIT_RETRY, "a page without events", url=proxy.url)
         command.works()
 
     def test_an_unknown_state_name(self, command: Command, proxy: FaultProxy) -> None:
@@ -346,6 +400,19 @@ class TestFullDisk:
             command.works()
         finally:
             subprocess.run(["umount", str(small)], check=True)
+
+    def test_a_copy_that_cannot_be_written_leaves_no_part_of_it(self, tmp_path: Path) -> None:
+        published = tmp_path / "published.duckdb"
+        published.write_bytes(b"the old one")
+
+        def fail_half_way(beside: Path) -> None:
+            beside.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(beside))
+
+        with pytest.raises(OSError, match="No space left"), in_place_of(published) as beside:
+            fail_half_way(beside)
+        assert [path.name for path in tmp_path.iterdir()] == [published.name]
+        assert published.read_bytes() == b"the old one"
 
 
 class TestConfigurationThatIsNoToml:

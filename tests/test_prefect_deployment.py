@@ -98,14 +98,20 @@ def test_states_of_the_flow_tell_what_the_exit_codes_tell(
         cases: list[dict[str, Any]] = [
             {**asked, "api_url": proxy.url},
             {**asked, "database": "somewhere.duckdb"},
+            {**asked, "publish": "somewhere.duckdb"},
             {**asked, "resources": ["flow_runs", "flow_walks"]},
             {**asked, "api_url": server.url.replace("/api", "/other/api")},
             {**asked, "api_url": f"http://127.0.0.1:{free_port()}/api"},
         ]
-        gaps, not_full, unknown, no_api, nobody = flows(deployment, cases)
+        gaps, not_full, copy_not_full, unknown, no_api, nobody = flows(deployment, cases)
     assert gaps[1:3] == ["COMPLETED", "Gaps"]
     assert "the server gives no events" in gaps[3]
-    for run, said in ((not_full, "in full"), (unknown, "flow_walks"), (no_api, "there is no Prefect API")):
+    for run, said in (
+        (not_full, "in full"),
+        (copy_not_full, "copy in full"),
+        (unknown, "flow_walks"),
+        (no_api, "there is no Prefect API"),
+    ):
         assert run[1:3] == ["FAILED", "Misconfigured"]
         assert said in run[3]
     assert nobody[1:3] == ["FAILED", "Unavailable"]

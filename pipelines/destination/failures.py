@@ -25,9 +25,15 @@ T = TypeVar("T")
 # how long a sync waits for a DuckDB file that a reader or another writer holds
 PATIENCE_SECONDS = 60.0
 LOCKED = ("could not set lock", "conflicting lock", "database is locked")
+# another session was in the way for a moment, which the database ended one of the two for
+IN_THE_WAY = (
+    *("deadlock detected", "deadlock found", "statement timeout", "lock timeout", "lock wait timeout"),
+    *("tuple concurrently updated", "could not serialize access", "pg_namespace_nspname_index", "pg_type_typname_nsp"),
+)
+DEPENDENT = ("other objects depend on it",)
 INTERRUPTED = ("query interrupted",)
 MEMORY = ("out of memory",)
-FULL = ("no space left", "disk full", "disk is full", "could not write")
+FULL = ("no space left", "disk full", "disk is full", "could not write", "quota exceeded")
 # DuckDB has no credentials, so that its words are not those of REFUSED
 NO_RIGHT = re.compile(r'cannot open file "(?P<file>[^"]+)": (?P<why>permission denied|read-only file system)', re.I)
 NO_RIGHT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -42,7 +48,8 @@ REFUSED = (
 UNREACHABLE = (
     *("connection refused", "could not translate host name", "could not connect", "can't connect", "no route to host"),
     *("connection timed out", "timeout expired", "server closed the connection", "lost connection"),
-    *("network is unreachable", "connection reset", "ssl syscall error", "eof detected"),
+    *("network is unreachable", "connection reset", "ssl syscall error", "eof detected", "server has gone away"),
+    *("ssl connection has been closed",),
     *("terminating connection", "the database system is", "too many clients", "remaining connection slots"),
 )
 
@@ -53,6 +60,17 @@ TOLD: tuple[tuple[tuple[str, ...], type[PrefectRunsError], str], ...] = (
         WarehouseBusy,
         f"the destination is held by another program ({{}}). {KEPT}; close the other program, or give readers a copy "
         "of the file.",
+    ),
+    (
+        IN_THE_WAY,
+        WarehouseBusy,
+        f"the destination was busy with another session ({{}}). {KEPT}; try again.",
+    ),
+    (
+        DEPENDENT,
+        ConfigurationError,
+        "a view of somebody else is built on what is made anew here, and nothing was changed ({}). Drop it, try again, "
+        "and make it anew afterwards.",
     ),
     (
         FULL,
@@ -115,7 +133,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Raises the `PrefectRunsError` behind whatever was raised inside, where there is one."""
+    """Raises the `PrefectRunsError` behind whatever was raised inside, where there is one.
+
+    What was raised is then no part of the traceback, for drivers put credentials into errors.
+    """
     try:
         yield
     except PrefectRunsError:
@@ -129,31 +150,33 @@ def explained() -> Iterator[None]:
             raise KeyboardInterrupt from None
         unwritable = next(filter(None, map(_unwritable, _causes(error))), None)
         if unwritable is not None:
-            raise unwritable from error
+            raise unwritable from None
         for words, kind, told in TOLD:
             if _says(error, words):
-                raise kind(told.format(_innermost(error))) from error
+                raise kind(told.format(_innermost(error))) from None
         missing = next((cause for cause in _causes(error) if isinstance(cause, MissingDependencyException)), None)
         if missing is not None:
             packages = " ".join(f"'{name}'" for name in missing.dependencies)
             raise ConfigurationError(
                 f"{missing.caller} needs packages that are not installed ({_innermost(error)}): pip install {packages}"
-            ) from error
+            ) from None
         unknown = next((cause for cause in _causes(error) if isinstance(cause, UnknownDestinationModule)), None)
         if unknown is not None:
             raise ConfigurationError(
                 f"there is no destination {unknown.ref}: name one of dlt's, such as postgres, or one that is "
-                f"configured with a destination_type. dlt says:\n{str(unknown).strip()}"
-            ) from error
+                f"configured with a destination_type. dlt says:\n{redacted(unknown).strip()}"
+            ) from None
         unread = next((cause for cause in _causes(error) if isinstance(cause, TomlProviderReadException)), None)
         if unread is not None:
             files = [path for path in unread.full_paths if os.path.exists(path)] or unread.full_paths
             # dlt's first line lists where it looked
             _, _, found = str(unread).partition("\n")
-            raise ConfigurationError(f"{' or '.join(files)} is no TOML, correct it: {found.strip()}") from error
+            raise ConfigurationError(f"{' or '.join(files)} is no TOML, correct it: {found.strip()}") from None
         configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
         if configuration is not None:
-            raise ConfigurationError(str(configuration)) from error
+            raise ConfigurationError(redacted(configuration)) from None
+        if any(redacted(cause) != str(cause) for cause in _causes(error)):
+            raise RuntimeError(f"{type(error).__name__}: {redacted(error)}") from None
         raise
 
 

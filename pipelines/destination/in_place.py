@@ -45,7 +45,7 @@ def not_writable(file: Path | str, why: str) -> ConfigurationError:
 
 @contextlib.contextmanager
 def in_place_of(file: Path) -> Iterator[Path]:
-    """The file to write instead; it takes the place of `file` at once, when all went well.
+    """The file to write instead; it takes the place of `file` at once, when all went well, and is gone when not.
 
     Whoever else writes in place of `file` waits meanwhile.
     """
@@ -54,6 +54,10 @@ def in_place_of(file: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.replace(file)
+    except BaseException:
+        # on a full disk it would hold the room that the next sync needs
+        beside.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
 

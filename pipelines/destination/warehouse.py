@@ -45,7 +45,7 @@ class Warehouse:
     def __init__(self, pipeline: dlt.Pipeline, workspace: str) -> None:
         self._pipeline = pipeline
         self._workspace = workspace
-        self.opened = Opened(self._client, pipeline.destination.destination_name in LINGER)
+        self.opened = Opened(self._client, pipeline.destination.destination_type.rpartition(".")[2] in LINGER)
         self._is_without_tombstones: bool | None = None
         self._is_alone: bool | None = None
         self._columns: dict[str, set[str]] | None = None
@@ -124,13 +124,13 @@ class Warehouse:
 
     def has_runs(self, table: str, window: Window) -> bool:
         """See `prefect_runs.known.Known`."""
-        sql = f"SELECT 1 FROM {{{table}}} AS run WHERE expected_start_time >= %s AND expected_start_time < %s"
-        return bool(self.rows(f"{sql} AND run.workspace = %s LIMIT 1", window.start, window.end, self._workspace))
+        where = "expected_start_time >= %s AND expected_start_time < %s AND run.workspace = %s"
+        return self._any(f"{{{table}}} AS run WHERE {where}", window.start, window.end, self._workspace)
 
     def of_others(self, table: str, ids: Collection[str]) -> Stranger | None:
         """See `prefect_runs.known.Known`."""
         if self._is_alone is None:
-            self._is_alone = not self.rows("SELECT 1 FROM {syncs} WHERE workspace <> %s LIMIT 1", self._workspace)
+            self._is_alone = not self._any("{syncs} WHERE workspace <> %s", self._workspace)
         if self._is_alone:
             return None
         sql = f"SELECT id, workspace FROM {{{table}}} AS run WHERE run.id IN ({{ids}})"
@@ -158,7 +158,7 @@ class Warehouse:
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:
         """See `prefect_runs.known.Known`."""
         if self._is_without_tombstones is None:
-            self._is_without_tombstones = not self.rows("SELECT 1 FROM {tombstones} LIMIT 1")
+            self._is_without_tombstones = not self._any("{tombstones}")
         if self._is_without_tombstones:
             return set()
         sql = f"SELECT id FROM {{tombstones}} AS run WHERE resource = '{table}' AND run.id IN ({{ids}})"
@@ -185,6 +185,10 @@ class Warehouse:
         """Rows that `sql` gives; `{table}` stands for a table of the dataset."""
         answers = patiently(lambda: self._answers([(sql, parameters)]))
         return answers[0] if answers else []
+
+    def _any(self, rows: str, *parameters: Any) -> bool:
+        """Whether there are such rows, with a workspace in each. Not by a `LIMIT`, which not every database knows."""
+        return any(found for (found,) in self.rows(f"SELECT min(workspace) FROM {rows}", *parameters))
 
     def live(self, table: str, run: str = "run") -> str:
         """The condition that a row, called `run` in the query, has no tombstone."""

@@ -59,7 +59,7 @@ class EventFeed:
         """How many events of these runs the server has in `window`: a request, and none when asked again."""
         if window not in self._totals:
             page = self._page(window)
-            self._totals[window] = int(page["total"])
+            self._totals[window] = page["total"]
             # it is the first of those that are read when the number is not the expected one
             self._first_page = window, page
         return self._totals[window]
@@ -82,7 +82,7 @@ class EventFeed:
         for part in window.parts(LONGEST_QUERY):
             for page in self.pages(part):
                 times.update((event["id"], parse(event["occurred"])) for event in page)
-                told = (state_event(event, texts) for event in page)
+                told = (_told(event, texts) for event in page)
                 states.update((event.state_id, event) for event in told if event)
                 # others may have occurred at the same time as the last one
                 end = parse(page[-1]["occurred"]) if page else window.start
@@ -122,7 +122,7 @@ class EventFeed:
             if token in tokens:
                 raise ServerUnavailable("the pages of events go in a circle; try again later")
             tokens.add(token)
-            reply = self._client.get("/events/filter/next", {"page-token": token})
+            reply = _checked(self._client.get("/events/filter/next", {"page-token": token}), "GET /events/filter/next")
             yield self._events(reply)
 
     def _begun(self, window: Window) -> dict[str, Any]:
@@ -141,13 +141,59 @@ class EventFeed:
         }
         if self._resources:
             filter_["resource"] = {"id": self._resources}
-        reply = self._client.post("/events/filter", {"filter": filter_})
-        if not isinstance(reply, dict) or not {"events", "total", "next_page"} <= reply.keys():
-            raise UnexpectedReply(f"POST /events/filter answered {described(reply)} where a page of events was due")
-        return reply
+        return _checked(self._client.post("/events/filter", {"filter": filter_}), "POST /events/filter")
 
     def _events(self, reply: dict[str, Any]) -> list[Row]:
-        return self._client.rows(reply["events"], "POST /events/filter")
+        events = self._client.rows(reply["events"], "POST /events/filter")
+        for event in events:
+            _check_event(event)
+        return events
+
+
+def _checked(reply: Any, asked: str) -> dict[str, Any]:
+    """`reply` as a page of events, whose events are not looked at.
+
+    Raises:
+        UnexpectedReply: it is something else.
+        ServerUnavailable: it is without events, and yet others are to follow: they were deleted while it was made.
+    """
+    if not isinstance(reply, dict) or not {"events", "total", "next_page"} <= reply.keys():
+        raise UnexpectedReply(f"{asked} answered {described(reply)} where a page of events was due")
+    if type(reply["total"]) is not int:
+        raise UnexpectedReply(f"{asked} answered {described(reply['total'])} where the number of events was due")
+    if not isinstance(reply["next_page"], str | None):
+        raise UnexpectedReply(f"{asked} answered {described(reply['next_page'])} where the next page's URL was due")
+    if reply["next_page"] and not reply["events"]:
+        raise ServerUnavailable(f"{asked} answered a page without events that others are to follow; try again later")
+    return reply
+
+
+def _told(event: Row, texts: dict[str, str]) -> StateEvent | None:
+    """`state_event`.
+
+    Raises:
+        UnexpectedReply: the event is of another form.
+    """
+    try:
+        return state_event(event, texts)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"{described(event)} ({type(error).__name__})"
+        raise UnexpectedReply(f"POST /events/filter answered an event of another form: {what}") from None
+
+
+def _check_event(event: Row) -> None:
+    """Refuse an event without what every event has.
+
+    Raises:
+        UnexpectedReply: it lacks when it occurred, or to what.
+    """
+    occurred, resource = event.get("occurred"), event.get("resource")
+    try:
+        parse(occurred)  # type: ignore[arg-type]  # whatever it is
+    except (TypeError, ValueError, AttributeError):
+        raise UnexpectedReply(f"an event has {described(occurred)} where the time it occurred at was due") from None
+    if not isinstance(resource, dict) or not isinstance(resource.get("prefect.resource.id"), str):
+        raise UnexpectedReply(f"an event has {described(resource)} where the resource that it is about was due")
 
 
 def states_told(client: PrefectClient, prefix: str, run_ids: Collection[str], window: Window) -> Iterator[StateEvent]:
