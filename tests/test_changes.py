@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
-from conftest import SYNC_SECONDS, Copy, server_before
+from conftest import SHORT_LOOKBACK_SECONDS, SYNC_SECONDS, Copy, server_before
+from fault_proxy import FaultProxy, status
 from prefect_api import PrefectApi, now, scheduled, seconds
+
+from prefect_runs_pipelines.local.server import LocalServer
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -237,6 +241,25 @@ def test_first_load_finds_a_run_cancelled_long_before_it_was_due(copy: Copy, api
     api.set_flow_run(run_id, "CANCELLED")
     api.flow_run("RUNNING")
     copy.sync_and_compare()
+
+
+def test_change_of_a_time_in_which_events_were_refused_is_loaded_later(
+    copy: Copy, api: PrefectApi, server: LocalServer
+) -> None:
+    run_id = api.flow_run("COMPLETED")
+    copy.sync()
+    # the first load reads no events
+    copy.outlive_lookback()
+    api.set_flow_run(run_id, "FAILED", force=True)
+    api.outlive_its_second()
+    with FaultProxy(server.url) as proxy:
+        proxy.inject(status(404), "/events/filter", times=None)
+        for _ in range(2):
+            refused = replace(copy, url=proxy.url).sync()
+            assert ["the server gives no events" in gap for gap in refused.gaps] == [True, True]
+            time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
+    assert copy.sync_and_compare().changed["flow_runs"] == 1
+    assert copy.sync_and_compare().changed["flow_runs"] == 0
 
 
 @pytest.mark.parametrize("state", TERMINAL)

@@ -128,6 +128,31 @@ def test_tombstone_of_a_run_that_is_back_is_removed(copy: Copy, api: PrefectApi)
         assert tombstones(copy) == {gone: "deleted"}
 
 
+def test_task_runs_are_back_with_their_flow_run(copy: Copy, api: PrefectApi) -> None:
+    run_id, other = (api.flow_run("RUNNING") for _ in range(2))
+    ended, deleted = (api.task_run("COMPLETED", flow_run_id=run_id) for _ in range(2))
+    in_flight = api.task_run("RUNNING", flow_run_id=run_id)
+    copy.sync_and_compare()
+    api.call("DELETE", f"/flow_runs/{other}")
+    copy.sync()
+    # as if the server had been another one for a while, whose sync found nothing of these
+    resources = {run_id: "flow_runs", ended: "task_runs", deleted: "task_runs", in_flight: "task_runs"}
+    for id_, resource in resources.items():
+        copy.change(
+            f"INSERT INTO prefect.tombstones SELECT * REPLACE ('{resource}' AS resource, '{id_}' AS id, "
+            f"'{id_}' AS _dlt_id) FROM prefect.tombstones WHERE id = '{other}'"
+        )
+    api.call("DELETE", f"/task_runs/{deleted}")
+    api.call("POST", f"/task_runs/{in_flight}/set_state", {"state": {"type": "COMPLETED", "name": "Completed"}})
+    # what ended of it is long out of every read
+    copy.outlive_lookback()
+    api.set_flow_run(run_id, "COMPLETED")
+    api.outlive_its_second()
+    copy.sync()
+    assert tombstones(copy) == {other: "deleted", deleted: "deleted"}
+    copy.sync_and_compare()
+
+
 def test_scheduled_run_that_was_deleted_is_no_late_run(copy: Copy, api: PrefectApi) -> None:
     run_id = api.flow_run(scheduled(now() + seconds(3600)))
     copy.sync_and_compare()

@@ -8,7 +8,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import pytest
 import requests
@@ -18,7 +19,10 @@ from fault_proxy import FaultProxy, status
 from prefect_api import PrefectApi, Row
 
 from prefect_runs import ServerUnavailable
-from prefect_runs.rescue import NO_RUN, UNREADABLE_RUNS
+from prefect_runs.client import PrefectClient
+from prefect_runs.exceptions import ServerFailed
+from prefect_runs.paging import Page, overlapping, same_end
+from prefect_runs.rescue import NO_RUN, UNREADABLE_RUNS, RunPages
 from prefect_runs_pipelines.local.server import LocalServer, local_server
 
 ATTEMPTS = 3
@@ -301,3 +305,24 @@ class TestBrokenServer:
             proxy.inject(status(500), path, after=after)
         assert copy.sync_and_compare().whole
         assert sum(request.fault is not None for request in proxy.requests) == 3
+
+
+@pytest.mark.parametrize("place", [0, 1, 7, 8, 28, 29])
+def test_a_run_that_cannot_be_written_in_a_list_by_offset(place: int) -> None:
+    """As task runs that ended are listed by servers before 3.6.22."""
+    task_runs = [{"id": str(number), "end_time": f"2026-01-01T00:00:{number:02}Z"} for number in range(30)]
+
+    class Client:
+        page_size = 8
+
+        def page(self, path: str, asked: Row, limit: int | None = None, once: bool = False) -> Page:
+            offset, size = asked.get("offset"), limit or self.page_size
+            rows = [] if offset is None else task_runs[offset : offset + size]
+            if task_runs[place] in rows:
+                raise ServerFailed("it holds an infinite number")
+            return Page(rows, full=len(rows) == size)
+
+    pages = RunPages(cast("PrefectClient", Client()), "task_runs")
+    read = chain.from_iterable(overlapping(lambda offset: pages.read({"offset": offset}, None), same_end))
+    assert list(read) == [row for row in task_runs if row is not task_runs[place]]
+    assert len(pages.gaps) == 1

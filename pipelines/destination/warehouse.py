@@ -150,9 +150,10 @@ class Warehouse:
             for id_, *values in self._with_ids(sql, ids)
         }
 
-    def task_runs_of(self, ids: Collection[str]) -> set[str]:
+    def task_runs_of(self, ids: Collection[str], buried: bool = False) -> set[str]:
         """See `prefect_runs.known.Known`."""
-        sql = f"SELECT run.id FROM {{task_runs}} AS run WHERE {self.live('task_runs')} AND run.flow_run_id IN ({{ids}})"
+        which = f"NOT ({self.live('task_runs')})" if buried else self.live("task_runs")
+        sql = f"SELECT run.id FROM {{task_runs}} AS run WHERE {which} AND run.flow_run_id IN ({{ids}})"
         return {row[0] for row in self._with_ids(sql, ids)}
 
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:

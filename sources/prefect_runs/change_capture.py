@@ -169,7 +169,7 @@ class ChangeCapture:
         if plan.selected:
             state.update(outcome.remembered)
             return
-        for key in ("snapshot", "behind", "events", "torn", "old"):
+        for key in ("snapshot", "behind", "events", "events_since", "torn", "old"):
             state.pop(key, None)
         state.update(outcome.remembered)
         state["scope"] = self._scope

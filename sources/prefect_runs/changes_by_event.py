@@ -50,6 +50,7 @@ class ChangesByEvent:
                 f"{self._reader.kind.name}: the server gives no events, so changes from one terminal state to "
                 f"another are only found by verify ({error})"
             )
+            outcome.remembered.update(self._events.unread(plan, state))
             return
         outcome.events = [event for event in events if event.kind == self._reader.kind.resource_prefix]
         of_flow_runs = [event for event in events if event.kind == FLOW_RUN.resource_prefix]

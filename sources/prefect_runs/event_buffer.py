@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 
 from .chains import StateEvent
+from .clock import EVER
 from .events import EventFeed, EventsRead
 from .read_ahead import read_ahead
 from .windows import Window
@@ -87,7 +88,7 @@ class EventBuffer:
             reading.close()
 
     def _around(self, window: Window) -> Window:
-        return Window(window.start - BEFORE, window.end + AFTER).within(self.kept)
+        return Window(max(window.start, EVER) - BEFORE, window.end + AFTER).within(self.kept)
 
     def _read_on(self, until: datetime) -> EventsRead:
         """The events that follow what is held: a slice, or a part of one. `until`: where new slices end."""

@@ -74,6 +74,9 @@ class Extras:
             for page in pages:
                 yield self._server.loaded(name, page)
         except NotFound as error:
+            # else its first load would be gone on with at once, for ever
+            state.pop("snapshot", None)
+            state.pop("behind", None)
             self._server.tally.warn(f"{name}: not loaded, for this server has no such thing ({error})")
 
     def _logs(self, state: State) -> Pages:

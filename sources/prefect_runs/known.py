@@ -81,8 +81,8 @@ class Known(Protocol):
         """Run id → its links (`tables.LINKS`) that are not null: the server nulls them with what they lead to."""
         ...
 
-    def task_runs_of(self, ids: Collection[str]) -> set[str]:
-        """The live task runs of the flow runs `ids`."""
+    def task_runs_of(self, ids: Collection[str], buried: bool = False) -> set[str]:
+        """The live task runs of the flow runs `ids`, or those that have a tombstone."""
         ...
 
     def tombstoned(self, table: str, ids: Collection[str]) -> set[str]:

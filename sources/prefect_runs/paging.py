@@ -20,10 +20,11 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Page:
-    """Rows of one reply, and whether the server may have more behind them."""
+    """Rows of one reply, whether the server may have more behind them, and how many in front it could not give."""
 
     rows: list[Row]
     full: bool
+    passed: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,9 @@ def overlapping(
 ) -> Iterator[list[Row]]:
     """Pages of an ordered list that can only be read by offset, each row once.
 
-    Each page begins with rows of the page before; where none of them is there, rows in front were removed
-    and the read steps back until it meets one. `same_place` tells how many rows at a page's end belong to
-    one place of the order and so are read again together.
+    Each page begins with rows of the page before, or passes over some that the server could not give; where it does
+    neither, rows in front were removed and the read steps back until it meets one. `same_place` tells how many rows at
+    a page's end belong to one place of the order and so are read again together.
 
     Raises:
         ServerUnavailable: the list moves faster than it can be read.
@@ -156,11 +157,12 @@ def overlapping(
         page = read(offset)
         fresh = [row for row in page.rows if row["id"] not in seen]
         # as many new rows in front as would make a page of old ones, or so many fewer that none overlaps
-        if offset and len(fresh) in (0, len(page.rows)):
+        joins = not offset or page.passed
+        if not joins and len(fresh) in (0, len(page.rows)):
             moves += 1
             if moves > MOVES:
                 raise ServerUnavailable("a list changed faster than it could be paged; try again later")
-        if offset and len(fresh) == len(page.rows):
+        if not joins and len(fresh) == len(page.rows):
             offset = max(0, offset - max(stride, 1))
             continue
         if fresh:
@@ -169,7 +171,7 @@ def overlapping(
         if not page.full:
             return
         stride = max(len(page.rows) - same_place(page.rows), 1)
-        offset += stride
+        offset += page.passed + stride
 
 
 class Listing:

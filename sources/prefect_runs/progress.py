@@ -15,7 +15,8 @@ from .windows import Window
 
 State = dict[str, Any]
 """Keys: `scope`, `snapshot` {ceiling, position, end} while the first load is unfinished, `backfill` while one is,
-`behind` while a late sync is, `events`, `torn`, `old`; for state history also `watermark` and `again`."""
+`behind` while a late sync is, `events`, `events_since` while the server refuses them, `torn`, `old`; for state history
+also `watermark` and `again`."""
 
 # where a resource's pipeline state keeps it; dlt keeps the watermark of the runs beside it
 STATE_KEY = "progress"

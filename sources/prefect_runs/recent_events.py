@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .chains import StateEvent
-from .clock import text
+from .clock import parse, text
 from .event_ledger import EventLedger, slice_start
 from .events import LONGEST_QUERY, EventFeed
 from .progress import Plan, State
@@ -54,8 +55,9 @@ class RecentEvents:
 
     def read(self, plan: Plan, state: State) -> tuple[list[StateEvent], EventLedger]:
         """The events since `plan.since` that no earlier sync read, of both kinds of run, and the ledger of all."""
-        assert plan.since is not None
         saved = EventLedger.from_state(state["events"], self._lookback) if "events" in state else None
+        plan = self._with_unread(plan, state)
+        assert plan.since is not None
         whole = recent(plan.since, plan.now, self._lookback)
         begin, end = whole.start, plan.ceiling if plan.rest else whole.end
         self._tell_lost(plan)
@@ -68,6 +70,16 @@ class RecentEvents:
                 events, newer = self._events_in(Window(settled, end), plan.ceiling)
                 return events, saved.extended(newer, begin)
         return self._events_in(Window(begin, end), plan.ceiling)
+
+    def unread(self, plan: Plan, state: State) -> State:
+        """What is remembered where the server refuses the events that it gave before: from when on to read them."""
+        since = self._with_unread(plan, state).since
+        return {"events_since": text(since)} if since and {"events", "events_since"} & state.keys() else {}
+
+    def _with_unread(self, plan: Plan, state: State) -> Plan:
+        """`plan`, from the events on that earlier syncs were refused."""
+        assert plan.since is not None
+        return replace(plan, since=min(plan.since, parse(state.get("events_since", text(plan.since)))))
 
     def kept_since(self, plan: Plan) -> datetime:
         """From when on the server still has the events that `read` asks for."""

@@ -6,6 +6,8 @@ answer 500, while `GET /flow_runs/{id}` answers it. Rows that no route can write
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .client import PrefectClient
 from .exceptions import ConfigurationError, NotFound, ServerFailed
 from .paging import Body, Page, Row
@@ -121,7 +123,7 @@ class RunPages:
                             f"{self._table}: the first {passed} of those that {asked} asks for are not loaded, for the "
                             f"server cannot write them ({refused})"
                         )
-                    return page
+                    return replace(page, passed=passed)
         raise refused
 
     def _unreadable(self, run_id: str, what: str) -> None:

@@ -273,8 +273,17 @@ class Server:
         yield from made.of_gone({table: capture.gone for table, capture in self._captures.items()})
         yield from made.of_lost(TASK_RUN.name, self.lost.found if self.lost else ())
         for table, capture in self._captures.items():
-            loaded = (run.id for outcome in capture.outcomes for run in outcome.runs if run.news)
-            yield from made.ended_of(table, loaded)
+            loaded = [run.id for outcome in capture.outcomes for run in outcome.runs if run.news]
+            back = made.buried(table, loaded)
+            yield from made.ended_of(table, back)
+            if table == FLOW_RUN.name:
+                yield from made.ended_of(TASK_RUN.name, self._returned_with(back))
+
+    def _returned_with(self, flow_runs: Collection[str]) -> set[str]:
+        """The task runs that were buried with flow runs which are back, and are back too: no read shows them all."""
+        assert self.known is not None
+        buried = self.known.task_runs_of(flow_runs, buried=True) if flow_runs else set()
+        return buried - self._reader(TASK_RUN.name).unfiltered.missing(buried) if buried else buried
 
     def _reason(self, ended: datetime | None) -> Reason:
         return self.retention.reason(ended, self.ceiling)

@@ -100,7 +100,7 @@ class ToldHistories:
         begin = self._first_load_from(runs[0]) if part.first_load else runs[0].expected
         self._seen.update(run.id for run in runs)
         # read again after those that followed them: their events were dropped
-        again = runs if end <= begin else [run for run in runs if run.expected < begin - MICROSECOND]
+        again = runs if end <= begin else [run for run in runs if run.expected + MICROSECOND < begin]
         if again:
             yield self._chained([], again, asked, part)
         runs = runs[len(again) :]
@@ -118,7 +118,8 @@ class ToldHistories:
         if self._reached or not (self._begin and self._capture.lost and self._capture.lost.can_tell):
             return self._reached or first.expected
         # lost ones may have been before. A server that keeps events for years has no end of times without any
-        before = Window(max(self._begin, first.expected - LONGEST_QUERY), first.expected - BEFORE - AFTER)
+        expected = max(first.expected, EVER)
+        before = Window(max(self._begin, expected - LONGEST_QUERY), expected - BEFORE - AFTER)
         try:
             return before.start if self._buffer().total(before) else first.expected
         except (NotFound, AccessRefused):

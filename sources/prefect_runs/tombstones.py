@@ -53,10 +53,14 @@ class Tombstones:
         for batch in batches(sorted(ids), A_PAGE):
             yield [self._made(table, id_, EVENTS_ONLY) for id_ in batch]
 
-    def ended_of(self, table: str, loaded: Iterable[str]) -> Iterator[list[Row]]:
-        """The end of those of the runs that were loaded, for they are back."""
-        for ids in batches(loaded, A_PAGE):
-            yield [_ended(table, id_) for id_ in sorted(self._known.tombstoned(table, ids))]
+    def buried(self, table: str, ids: Iterable[str]) -> set[str]:
+        """Those of the runs `ids` that have a tombstone."""
+        return {id_ for batch in batches(ids, A_PAGE) for id_ in self._known.tombstoned(table, batch)}
+
+    def ended_of(self, table: str, back: Iterable[str]) -> Iterator[list[Row]]:
+        """The end of those of the runs `back`, for the server has them again."""
+        for ids in batches(sorted(back), A_PAGE):
+            yield [_ended(table, id_) for id_ in ids]
 
     def _made(self, table: str, id_: str, reason: str) -> Row:
         return {"resource": table, "id": id_, "noticed_at": text(self._noticed_at), "reason": reason}
