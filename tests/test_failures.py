@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from conftest import IMPATIENT, Copy
 from fault_proxy import (
     Fault,
     FaultProxy,
+    Recorded,
     close,
     cut_body,
     cut_json,
@@ -30,9 +31,11 @@ from fault_proxy import (
     reset,
     unauthorized,
 )
+from fault_proxy import status as answered
 from prefect_api import PrefectApi, now, seconds
 
 from prefect_runs import ConfigurationError, WarehouseBusy
+from prefect_runs.clock import as_utc
 from prefect_runs_pipelines import cli, demo
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_GAPS, EXIT_OK, EXIT_RETRY
 from prefect_runs_pipelines.destination import failures, memory
@@ -379,6 +382,30 @@ def make_long_messages(api: PrefectApi) -> Iterator[Callable[[], None]]:
     # later tests read pages of this server too
     for run_id in made:
         api.call("DELETE", f"/flow_runs/{run_id}")
+
+
+class TestCountsThatAreTooMuch:
+    """What a large server gives up on, as its database ends a statement that takes too long."""
+
+    def test_shorter_spans_are_asked_for(self, command: Command, proxy: FaultProxy) -> None:
+        def is_long(request: Recorded) -> bool:
+            span = as_utc(request.body["history_end"]) - as_utc(request.body["history_start"])
+            return span > timedelta(hours=7)
+
+        proxy.inject(answered(500), "/*_runs/history", times=None, when=is_long)
+        output, error = command.start(proxy.url).communicate(timeout=120)
+        assert "nothing is known to be missing" in output, error
+        assert sum(command.copy.values("SELECT count_runs FROM prefect.flow_run_history")) == 3
+
+    def test_runs_are_loaded_where_no_hour_can_be_counted(self, command: Command, proxy: FaultProxy) -> None:
+        proxy.inject(answered(500), "/task_runs/history", times=None)
+        process = command.start(proxy.url)
+        output, error = process.communicate(timeout=600)
+        assert process.returncode == EXIT_GAPS, error
+        assert "the server cannot count those of " in output
+        assert len(command.copy.values("SELECT id FROM prefect.task_runs")) == 3
+        # hours of days, and a few of them were enough
+        assert sum(request.path == "/task_runs/history" for request in proxy.requests) < 40
 
 
 class TestFullDisk:

@@ -14,6 +14,7 @@ import pytest
 
 import prefect_runs.snapshot
 from prefect_runs.exceptions import ServerUnavailable
+from prefect_runs.server_counts import ServerCounts
 from prefect_runs.snapshot import Snapshots, planned_windows
 from prefect_runs.windows import Window
 
@@ -59,7 +60,9 @@ def reader(runs: Runs) -> Any:
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("left_out", [0, 400], ids=["all counts", "counts cut short"])
 def test_windows_cover_everything_and_hold_few_rows(newest_first: bool, left_out: int) -> None:
-    windows = [window for window, _ in planned_windows(reader(Runs(left_out)), WHOLE, AT_MOST, newest_first)]
+    windows = [
+        window for window, _ in planned_windows(ServerCounts(reader(Runs(left_out))), WHOLE, AT_MOST, newest_first)
+    ]
     ordered = windows[::-1] if newest_first else windows
     assert (ordered[0].start, ordered[-1].end) == (WHOLE.start, WHOLE.end)
     assert all(one.end == next_.start for one, next_ in pairwise(ordered))
@@ -72,15 +75,58 @@ def test_windows_cover_everything_and_hold_few_rows(newest_first: bool, left_out
 
 def test_planning_takes_few_requests() -> None:
     asked = Runs()
-    windows = list(planned_windows(reader(asked), WHOLE, AT_MOST))
+    windows = list(planned_windows(ServerCounts(reader(asked)), WHOLE, AT_MOST))
     assert len(windows) > 25
     # one for the whole, one for each interval with too many
     assert len(asked.histories) <= 4
 
 
+class Overtaxed(Runs):
+    """A server that gives up where it would have to look at more than so many runs."""
+
+    def __init__(self, at_most: int) -> None:
+        super().__init__()
+        self.refused = 0
+        self._at_most = at_most
+
+    def count(self, window: Window) -> int:
+        return self._refused_beyond(super().count(window))
+
+    def history(self, window: Window, step: timedelta) -> list[dict[str, Any]]:
+        self._refused_beyond(Runs().count(window))
+        return super().history(window, step)
+
+    def _refused_beyond(self, runs: int) -> int:
+        if runs > self._at_most:
+            self.refused += 1
+            raise ServerUnavailable("canceling statement due to statement timeout")
+        return runs
+
+
+@pytest.mark.parametrize(("at_most", "newest_first"), [(1000, True), (250, False)])
+def test_server_that_cannot_count_so_many_is_asked_for_fewer(at_most: int, newest_first: bool) -> None:
+    asked = Overtaxed(at_most)
+    windows = [window for window, _ in planned_windows(ServerCounts(reader(asked)), WHOLE, AT_MOST, newest_first)]
+    ordered = windows[::-1] if newest_first else windows
+    assert (ordered[0].start, ordered[-1].end) == (WHOLE.start, WHOLE.end)
+    assert all(one.end == next_.start for one, next_ in pairwise(ordered))
+    held = sorted(Runs().count(window) for window in windows)
+    assert held[-1] == 200
+    assert held[-2] <= AT_MOST
+    # a few for each length of interval, and what was too much is not asked for again
+    assert 1 <= asked.refused <= 15
+
+
+def test_server_that_answers_nothing_is_not_asked_for_less() -> None:
+    asked = Overtaxed(-1)
+    with pytest.raises(ServerUnavailable):
+        list(planned_windows(ServerCounts(reader(asked)), WHOLE, AT_MOST))
+    assert asked.refused == 2
+
+
 def test_few_runs_are_not_cut_at_all() -> None:
     asked = Runs()
-    assert list(planned_windows(reader(asked), WHOLE, 10_000)) == [(WHOLE, len(SECONDS))]
+    assert list(planned_windows(ServerCounts(reader(asked)), WHOLE, 10_000)) == [(WHOLE, len(SECONDS))]
     assert asked.histories == []
 
 

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from .clock import floor, parse
+from .exceptions import ServerUnavailable
 from .paging import Row
 from .progress import State
 from .run_reader import RunReader
+from .server_counts import ServerCounts
 from .settings import HISTORY_INTERVAL, HISTORY_INTERVALS, ReadSettings
 from .windows import Window
 
 A_REQUEST = HISTORY_INTERVAL * HISTORY_INTERVALS
 # requests for as much as is read without asking first whether there are any runs: half a year
 READ_UNCOUNTED = 9
+# hours that the server cannot count: each takes it a minute of tries
+UNCOUNTED_HOURS = 3
 
 
 def history_window(
@@ -34,17 +38,29 @@ def _whole_hours(since: datetime, ceiling: datetime, horizon: timedelta) -> Wind
     return Window(floor(since, HISTORY_INTERVAL), floor(ceiling + horizon, HISTORY_INTERVAL) + HISTORY_INTERVAL)
 
 
-def history_counts(reader: RunReader, window: Window) -> Iterator[list[Row]]:
+def history_counts(
+    reader: RunReader, window: Window, uncounted: Callable[[Window, ServerUnavailable], object]
+) -> Iterator[list[Row]]:
     """Rows of one hour and state each, a request at a time; an hour without runs gives one row marked `emptied`.
 
     Nothing comes of long spans without runs, such as between a run that somebody dated 1970 and all others.
+
+    Args:
+        uncounted: told of an hour that the server cannot count, and why; after some of all that follow.
     """
-    for span in _with_runs(reader, window):
-        for part in span.parts(A_REQUEST):
-            yield [row for interval in reader.history(part, HISTORY_INTERVAL) for row in _rows(interval)]
+    counts, failed = ServerCounts(reader), 0
+    for span in _with_runs(counts, window):
+        for hours in counts.intervals(span, HISTORY_INTERVAL):
+            if hours.error:
+                failed += 1
+                if failed > UNCOUNTED_HOURS:
+                    uncounted(Window(hours.window.start, window.end), hours.error)
+                    return
+                uncounted(hours.window, hours.error)
+            yield [row for interval in hours.counts for row in _rows(interval)]
 
 
-def _with_runs(reader: RunReader, window: Window) -> Iterator[Window]:
+def _with_runs(counts: ServerCounts, window: Window) -> Iterator[Window]:
     """`window` without spans that have no runs, where it is so long that a count costs less than it saves."""
     requests = (window.end - window.start) / A_REQUEST
     if requests <= READ_UNCOUNTED:
@@ -52,8 +68,9 @@ def _with_runs(reader: RunReader, window: Window) -> Iterator[Window]:
         return
     middle = window.start + round(requests / 2) * A_REQUEST
     for half in (Window(window.start, middle), Window(middle, window.end)):
-        if reader.count(half):
-            yield from _with_runs(reader, half)
+        # None too, for those are too many
+        if counts.runs(half) != 0:
+            yield from _with_runs(counts, half)
 
 
 def _rows(interval: Row) -> list[Row]:

@@ -17,6 +17,7 @@ from .change_capture import UNFINISHED, ChangeCapture
 from .clock import in_one_step, parse, text
 from .dimensions import DIMENSIONS, dimension
 from .events import EventFeed, states_told
+from .exceptions import ServerUnavailable
 from .filters import lets_through, scope
 from .held_states import HeldStates
 from .history_comparison import HeldHistories, HistoryComparison
@@ -182,7 +183,13 @@ class Server:
             state.clear()
         reader = self._reader(runs)
         window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
-        yield from history_counts(reader, window)
+
+        def uncounted(hours: Window, error: ServerUnavailable) -> None:
+            self.tally.gap(
+                f"{runs}: the server cannot count those of {text(hours.start)} to {text(hours.end)} ({error})"
+            )
+
+        yield from history_counts(reader, window, uncounted)
         state.update(scope=self.scope, until=text(self.ceiling))
 
     def watch_privacy(self, privacy: Privacy, state: State) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
+from datetime import timedelta
 from itertools import chain, repeat
 from threading import Semaphore
 from typing import NamedTuple
@@ -15,11 +16,14 @@ from typing import NamedTuple
 from .paging import Row
 from .read_ahead import read_ahead
 from .run_reader import RunReader
+from .server_counts import Intervals, ServerCounts
 from .settings import HISTORY_INTERVALS, ROWS_PER_WINDOW, RUNS_PER_HISTORY
 from .windows import Window, counted_windows, packed
 
 # windows that wait to be taken beside those that are being read
 WAITING = 4
+# as many are taken to be left as the server cannot count
+MANY = 10**9
 
 
 class WindowRead(NamedTuple):
@@ -32,7 +36,8 @@ class WindowRead(NamedTuple):
 
 def snapshot(reader: RunReader, whole: Window) -> Iterator[WindowRead]:
     """Windows of `whole` in order, of at most `ROWS_PER_WINDOW` rows, with all pages of their runs."""
-    return read_ahead(_reads(reader, planned_windows(reader, whole, ROWS_PER_WINDOW)), reader.client.connections)
+    windows = planned_windows(ServerCounts(reader), whole, ROWS_PER_WINDOW)
+    return read_ahead(_reads(reader, windows), reader.client.connections)
 
 
 def _reads(reader: RunReader, windows: Iterator[tuple[Window, int]]) -> Iterator[Callable[[], WindowRead]]:
@@ -44,7 +49,7 @@ def _reads(reader: RunReader, windows: Iterator[tuple[Window, int]]) -> Iterator
 
 
 def planned_windows(
-    reader: RunReader, whole: Window, rows: int, newest_first: bool = False, counted: int | None = None
+    counts: ServerCounts, whole: Window, rows: int, newest_first: bool = False, counted: int | None = None
 ) -> Iterator[tuple[Window, int]]:
     """Windows that cover `whole` in order, each with about as many runs as it holds, at most `rows`.
 
@@ -53,29 +58,30 @@ def planned_windows(
     Args:
         counted: how many runs `whole` holds, where that was asked already.
     """
-    for part, runs in counted_windows(whole, reader.count, RUNS_PER_HISTORY, newest_first, counted):
-        yield from _planned(reader, part, runs, rows, newest_first)
+    for part, runs in counted_windows(whole, counts.runs, RUNS_PER_HISTORY, newest_first, counted):
+        yield from _planned(counts, part, runs, rows, newest_first)
 
 
 def _planned(
-    reader: RunReader, window: Window, runs: int, rows: int, newest_first: bool
+    counts: ServerCounts, window: Window, runs: int, rows: int, newest_first: bool
 ) -> Iterator[tuple[Window, int]]:
     step = window.step(HISTORY_INTERVALS)
     if runs <= rows:
         yield window, runs
     elif window.end - window.start <= step:
-        yield from counted_windows(window, reader.count, rows, newest_first)
+        yield from counted_windows(window, counts.runs, rows, newest_first)
     else:
-        # nothing of the window is left out, however many intervals the server answers
-        counts = chain(_counts(reader.history(window, step)), repeat(0))
-        intervals = list(zip(window.parts(step), counts, strict=False))
+        intervals = list(chain.from_iterable(_counted(part, step, rows) for part in counts.intervals(window, step)))
         for part, in_part in packed(intervals[::-1] if newest_first else intervals, rows):
             # never said to be empty, for runs without a state are in no such count
-            yield from _planned(reader, part, max(in_part, 1), rows, newest_first)
+            yield from _planned(counts, part, max(in_part, 1), rows, newest_first)
 
 
-def _counts(history: list[Row]) -> Iterator[int]:
-    return (sum(state["count_runs"] for state in interval["states"]) for interval in history)
+def _counted(intervals: Intervals, step: timedelta, rows: int) -> Iterator[tuple[Window, int]]:
+    """Each interval with its number of runs; with more than `rows`, to be cut, where the server cannot count them."""
+    told = (sum(state["count_runs"] for state in interval["states"]) for interval in intervals.counts)
+    # nothing of the window is left out, however many intervals the server answers
+    return zip(intervals.window.parts(step), chain(told, repeat(rows + 1 if intervals.error else 0)), strict=False)
 
 
 class Snapshots:
@@ -123,9 +129,10 @@ class Snapshots:
         """Windows of `whole`, and how many runs are in it."""
         rows = min(ROWS_PER_WINDOW, chunk_rows or ROWS_PER_WINDOW)
         self._failed = None
-        runs = 0 if whole.empty else self._reader.count(whole)
-        windows = planned_windows(self._reader, whole, rows, newest_first, runs)
-        return self._beside_loads(_reads(self._reader, windows)), runs
+        counts = ServerCounts(self._reader)
+        runs = 0 if whole.empty else counts.runs(whole)
+        windows = planned_windows(counts, whole, rows, newest_first, runs)
+        return self._beside_loads(_reads(self._reader, windows)), MANY if runs is None else runs
 
     @property
     def ahead(self) -> list[WindowRead]:

@@ -6,7 +6,6 @@ The server counts its runs per interval of expected start and present state in o
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,17 +15,15 @@ from typing import NamedTuple
 from .clock import SECOND, floor
 from .comparison import Comparison
 from .drift import Drift, Verification, What, one_each
-from .exceptions import ServerUnavailable
 from .holdings import Held, Holdings, as_held, columns_that_differ
 from .paging import Row
 from .retention import Reason
 from .run_reader import FLOW_RUN, RunReader
+from .server_counts import ServerCounts
 from .settings import HISTORY_INTERVALS, RUNS_PER_HISTORY, STATE_TYPES, TERMINAL_STATE_TYPES
 from .snapshot import snapshot
 from .windows import Window, counted_windows
 
-# after a slower reply shorter windows are asked for
-SLOW_SECONDS = 5.0
 # so many runs of intervals that differ are read at once; an interval with more is first cut into finer ones
 RUNS_PER_INTERVAL = 400
 
@@ -86,7 +83,7 @@ class Verify:
         self._open_from = open_from
         self._ended_from = ended_from
         self._reason = reason
-        self._longest: timedelta | None = None
+        self._counts = ServerCounts(reader)
 
     def kept(self, horizon: timedelta, since: datetime | None) -> Window:
         """What can be compared: from the oldest run of both sides (or `since`) to as far ahead as syncs read."""
@@ -141,7 +138,10 @@ class Verify:
     def _compared(self, window: Window, step: timedelta, found: Verification | None) -> Iterator[Drift]:
         # whole intervals up to the end, for the server rounds up the last one, and beyond the end syncs read little
         window = Window(window.end - -(-(window.end - window.start) // step) * step, window.end)
-        for part, server in self._server_counts(window, step):
+        for part, counts, error in self._counts.intervals(window, step, HISTORY_INTERVALS):
+            if error:
+                raise error
+            server = _by_state(counts)
             held: Counts = Counter(
                 (int((expected - part.start) / step), type_, name)
                 for expected, type_, name in self.holdings.states(self.table, part)
@@ -250,37 +250,6 @@ class Verify:
         for id_ in self.holdings.without_history(self.table, window):
             yield Drift(self.table, window, "without history", id_)
 
-    def _server_counts(self, window: Window, step: timedelta) -> Iterator[tuple[Window, Counts]]:
-        """Parts of `window` with the server's counts by interval and state; shorter parts when the server is slow."""
-        todo = list(window.parts(step * HISTORY_INTERVALS))[::-1]
-        while todo:
-            part = todo.pop()
-            half = part.start + (part.end - part.start) // step // 2 * step
-            if self._longest and part.end - part.start > self._longest and half > part.start:
-                todo += [Window(half, part.end), Window(part.start, half)]
-                continue
-            asked = time.monotonic()
-            try:
-                reply = self.reader.history(part, step)
-            except ServerUnavailable:
-                if half == part.start:
-                    raise
-                self._longest = half - part.start
-                todo.append(part)
-                continue
-            if time.monotonic() - asked > SLOW_SECONDS:
-                self._longest = max((part.end - part.start) / 2, step)
-            yield (
-                part,
-                Counter(
-                    {
-                        (index, state["state_type"], state["state_name"]): state["count_runs"]
-                        for index, interval in enumerate(reply)
-                        for state in interval["states"]
-                    }
-                ),
-            )
-
     def _drift(
         self, interval: Window, what: What, server: Held | None, held: Held | None, columns: tuple[str, ...] = ()
     ) -> Drift:
@@ -342,6 +311,16 @@ def _differing(
         together = interval
     if together:
         yield together
+
+
+def _by_state(intervals: Iterable[Row]) -> Counts:
+    return Counter(
+        {
+            (index, state["state_type"], state["state_name"]): state["count_runs"]
+            for index, interval in enumerate(intervals)
+            for state in interval["states"]
+        }
+    )
 
 
 def _by_interval(counts: Counts) -> Counter[int]:

@@ -54,7 +54,7 @@ class Window:
 
 def counted_windows(
     whole: Window,
-    count: Callable[[Window], int],
+    count: Callable[[Window], int | None],
     at_most: int,
     newest_first: bool = False,
     counted: int | None = None,
@@ -65,20 +65,24 @@ def counted_windows(
     `count`, the other half by subtraction, so a number is as good as its count and not a bound to rely on.
 
     Args:
+        count: None where there are too many to be counted.
         counted: the count of `whole`, where that was asked already.
     """
     if whole.empty:
         return
-    todo = [(whole, count(whole) if counted is None else counted)]
+    # without a number where it is to be asked for
+    todo = [(whole, counted)]
     while todo:
-        window, rows = todo.pop()
-        if rows <= at_most or window.end - window.start <= MICROSECOND:
-            yield window, rows
+        window, told = todo.pop()
+        rows = count(window) if told is None else told
+        if window.end - window.start <= MICROSECOND or (rows is not None and rows <= at_most):
+            yield window, at_most if rows is None else rows
             continue
         first, second = reversed(window.halves()) if newest_first else window.halves()
-        in_first = count(first)
+        in_first = count(first) if rows is not None else None
         # never said to be empty: runs made in the first since the whole was counted hide as many in the second
-        todo.append((second, max(rows - in_first, 1)))
+        in_second = max(rows - in_first, 1) if rows is not None and in_first is not None else None
+        todo.append((second, in_second))
         todo.append((first, in_first))
 
 
