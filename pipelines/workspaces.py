@@ -18,6 +18,7 @@ from dlt.common.configuration.exceptions import ConfigurationException
 
 from prefect_runs import ConfigurationError, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
 from prefect_runs.credentials import Connection
+from prefect_runs.sections import refuse_unknown_sections
 from prefect_runs.urls import api_url, by_one_name
 
 from .destination.failures import explained
@@ -49,12 +50,13 @@ def workspace_of(options: SyncOptions) -> Workspace:
     Raises:
         ConfigurationError: several are configured, and none of them is named; or what is configured cannot be used.
     """
+    refuse_unknown_sections()
     name = _named(options)
     sections = (*WORKSPACES, name) if name else SECTIONS
     credentials = _credentials(name) if name else _resolved(PrefectCredentials(), SECTIONS, api_url=options.api_url)
     connection = credentials.connection()
     return Workspace(
-        name or options.workspace or dlt.config.get("sources.prefect_runs.workspace") or connection.workspace,
+        name or options.workspace or _configured_name() or connection.workspace,
         credentials,
         connection,
         _resolved(ReadSettings(), sections, **options.settings),
@@ -105,10 +107,22 @@ def configured() -> list[str]:
     return found
 
 
+def _configured_name() -> str | None:
+    name: Any = dlt.config.get("sources.prefect_runs.workspace")
+    if isinstance(name, str | None):
+        return name
+    raise ConfigurationError(f"sources.prefect_runs.workspace is {name!r}, and no text")
+
+
 def _named(options: SyncOptions) -> str | None:
     """The configured workspace that is meant; None for the only server there is."""
     names = [] if options.api_url else configured()
     if not names:
+        if options.workspace and "," in options.workspace:
+            raise ConfigurationError(
+                f"--workspace {options.workspace} names several, and no workspaces are configured here: is this the "
+                "folder with .dlt in it?"
+            )
         return None
     if options.workspace is None:
         if len(names) > 1:

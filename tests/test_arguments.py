@@ -266,3 +266,11 @@ def test_zsh_understands_its_script() -> None:
     assert result.stdout.strip()
     assert result.stdout.strip() in script
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("line", ["sync --start 2026-01-01", "sync --f", "verify --r"])
+def test_an_option_is_not_guessed_from_its_beginning(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == EXIT_CONFIGURATION
+    assert "unrecognized arguments" in capsys.readouterr().err

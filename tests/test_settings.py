@@ -11,7 +11,15 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from prefect_api import now
 
-from prefect_runs import ConfigurationError, PrivacyRules, ReadSettings, RunFilters
+from prefect_runs import (
+    ConfigurationError,
+    PrefectCredentials,
+    PrivacyRules,
+    ReadSettings,
+    RunFilters,
+    prefect_runs,
+)
+from prefect_runs.sections import refuse_unknown_sections
 from prefect_runs.settings import MOST
 from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.command.outcomes import EXIT_CONFIGURATION
@@ -99,6 +107,65 @@ def test_misspelt_option(
         monkeypatch.setenv(named, '["tags"]')
     with pytest.raises(ConfigurationError, match=f"{named} is no option of this version: {meant}"):
         resolved(spec())
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [
+        ("sources.prefect_runs.privcy.drop", "privcy is no option of this version: is privacy meant"),
+        ("sources.prefect_runs.setings.page_size", "setings is no option of this version: is settings meant"),
+        ("sources.prefect_runs.drop", "drop is no option of this version: it belongs into the section privacy"),
+        (
+            "sources.prefect_runs.api_url",
+            "api_url is no option of this version: it belongs into the section cred",
+        ),
+        ("sources.prefect_runs.credentials.apikey", "apikey is no option of this version: is api_key meant"),
+        ("sources.prefect_runs.credentials.zzz", "zzz is no option of this version: there are api_url, "),
+        (
+            "sources.prefect_runs.workspace.production.api_url",
+            "workspace is no option of this version: is workspaces.",
+        ),
+        ("sources.prefect_runs.workspaces.a.privcy.drop", "a.privcy is no option of this version: is privacy meant"),
+        (
+            "sources.prefect_runs.workspaces.a.tags_any",
+            "tags_any is no option of this version: it belongs into",
+        ),
+        ("source.prefect_runs.privacy.drop", "privacy is no option of this version: is sources.prefect_runs meant"),
+    ],
+)
+@pytest.mark.parametrize("by", ["command", "source"])
+def test_misspelt_section_or_option_in_another_one(
+    place: str, meant: str, by: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section, _, option = place.rpartition(".")
+    (folder / ".dlt").mkdir()
+    (folder / ".dlt" / "secrets.toml").write_text(f'[{section}]\n{option} = "sesame-open"\n')
+    Container()[PluggableRunContext].reload(str(folder))
+    if by == "command":
+        assert main(["sync", "--database", "x.duckdb"]) == EXIT_CONFIGURATION
+        told = capsys.readouterr().err
+    else:
+        with pytest.raises(ConfigurationError) as error:
+            prefect_runs(PrefectCredentials())
+        told = str(error.value)
+    assert meant in told
+    assert "sesame" not in told
+
+
+def test_variable_of_a_misspelt_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__SETTING__PAGE_SIZE", "7")
+    with pytest.raises(ConfigurationError, match="SETTING__PAGE_SIZE is no option of this version: is settings meant"):
+        refuse_unknown_sections()
+
+
+def test_what_dlt_looks_for_in_a_source_is_left_to_it(folder: Path) -> None:
+    (folder / ".dlt").mkdir()
+    (folder / ".dlt" / "config.toml").write_text(
+        "[sources.prefect_runs]\nmax_table_nesting = 2\n[sources.prefect_runs.data_writer]\nbuffer_max_items = 100\n"
+        "[sources.prefect_runs.flow_runs.data_writer]\nbuffer_max_items = 100\n[sources.prefect_runs.extract]\n"
+    )
+    Container()[PluggableRunContext].reload(str(folder))
+    refuse_unknown_sections()
 
 
 def test_command_ends_with_two_before_it_asks_anything(

@@ -27,6 +27,7 @@ from warehouses import DuckdbFile
 
 from prefect_runs import ConfigurationError
 from prefect_runs.dimensions import DIMENSIONS
+from prefect_runs_pipelines.cli import main
 from prefect_runs_pipelines.command.outcomes import (
     EXIT_CONFIGURATION,
     EXIT_DRIFT,
@@ -462,3 +463,13 @@ class TestExitCode:
         assert codes == {"broken": EXIT_CONFIGURATION, "south": EXIT_OK}
         assert "ftp://nowhere is not an http" in told["workspaces"]["broken"]["error"]
         assert "prefect-runs: broken: ftp://nowhere is not an http" in ended.stderr
+
+
+def test_several_names_where_no_workspace_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["sync", "--workspace", "a,b", "--api-url", "http://127.0.0.1:9/api"]
+    assert main(asked) == EXIT_CONFIGURATION
+    assert "no workspaces are configured here" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

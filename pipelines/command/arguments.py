@@ -16,7 +16,7 @@ Commands = Any
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line: `command` in its result is the name of the chosen command."""
-    made = argparse.ArgumentParser(prog="prefect-runs", **_words(COMMAND))
+    made = argparse.ArgumentParser(prog="prefect-runs", allow_abbrev=False, **_words(COMMAND))
     made.add_argument("--version", action=_Version, help="show the versions of this program, dlt and Python")
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     _add_sync(commands)
@@ -130,7 +130,7 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
 
 def _command(commands: Commands, name: str) -> argparse.ArgumentParser:
     page = PAGES[name]
-    made: argparse.ArgumentParser = commands.add_parser(name, help=page.summary, **_words(page))
+    made: argparse.ArgumentParser = commands.add_parser(name, help=page.summary, allow_abbrev=False, **_words(page))
     # every option without a type of its own
     made.register("type", None, _given)
     return made

@@ -29,6 +29,7 @@ from .privacy import Privacy, PrivacyRules
 from .progress import STATE_KEY, State, unfinished
 from .resources import has_rows, require_scd2, resource
 from .rows import RunShape, Shape, StateShape, shaped_pages, shaped_with_children
+from .sections import refuse_unknown_sections
 from .selection import Selection
 from .server import RUNS_OF, WHOLE, Server
 from .settings import ReadSettings, RunFilters
@@ -81,6 +82,7 @@ def prefect_runs(
         ServerUnavailable: the server does not answer, or stays busy through every retry.
         UnexpectedReply: the server answers something that is not understood.
     """
+    refuse_unknown_sections()
     filters, settings = filters or RunFilters(), settings or ReadSettings()
     access = access or Access(credentials.connection(), settings)
     server = Server(access, workspace, filters, settings, known, selections)
