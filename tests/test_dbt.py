@@ -233,9 +233,21 @@ class TestPackage:
 
     def test_replaces_an_earlier_one(self, tmp_path: Path) -> None:
         write_package(tmp_path, "snowflake")
-        (tmp_path / "models" / "marts" / "no_more.sql").write_text("select 1")
+        no_more = tmp_path / "models" / "marts" / "no_more.sql"
+        no_more.write_text((tmp_path / "models" / "marts" / "daily_figures.sql").read_text())
         write_package(tmp_path, "duckdb")
-        assert not (tmp_path / "models" / "marts" / "no_more.sql").exists()
+        assert not no_more.exists()
+
+    @pytest.mark.parametrize("place", ["models/marts/mine.sql", "models/mine.yml", "macros/m.sql", "tests/a/t.sql"])
+    def test_is_not_written_over_files_of_somebody_else(self, tmp_path: Path, place: str) -> None:
+        write_package(tmp_path)
+        mine = tmp_path / place
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("select 1")
+        before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(ConfigurationError, match=f"would be lost: {place}"):
+            write_package(tmp_path, "snowflake")
+        assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
 
     def test_of_an_unknown_dialect(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="Unknown dialect 'klingon'"):

@@ -1,3 +1,4 @@
+-- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 {#- A table that prefect-runs loads, or no rows where it is not there: dlt makes a table when it gets its first row. -#}
 {% macro prefect_table(name) %}
   {%- set table = source("prefect", name) -%}

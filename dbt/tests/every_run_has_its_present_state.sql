@@ -1,3 +1,4 @@
+-- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 -- Runs whose present state is not in their history: the newest state was lost, or all of them. Of a run that is gone the
 -- history may never have been loaded.
 select run.run_kind, run.id

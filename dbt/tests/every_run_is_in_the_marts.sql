@@ -1,3 +1,4 @@
+-- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 -- Runs of the source that a mart lacks, or has though the source does not.
 {% for kind in ("flow", "task") %}
 select '{{ kind }}' as run_kind, coalesce(loaded.id, mart.id) as run_id

@@ -1,3 +1,4 @@
+-- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 -- States whose run is not there, though runs of its kind are: the run's row was lost. Of task runs that the server itself
 -- lost, only a tombstone tells.
 select state.run_kind, state.run_id

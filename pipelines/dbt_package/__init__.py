@@ -17,12 +17,16 @@ from ..models import LAYERS, WRITTEN_IN, Model, check_dialect, models
 from ..models.catalogue import ModelColumn, empty_table, model_columns
 
 HERE = Path(__file__).parent
-COPIED = ("dbt_project.yml", "README.md", "macros", "tests")
+COPIED = ("dbt_project.yml", "README.md", *(f"{name}/*.sql" for name in ("macros", "tests")))
+# folders whose files are all this package's
+OWN = ("models", "macros", "tests")
 # stands in SQL for what Jinja puts there
 PLACE = "jinja__"
 PLACED = re.compile(rf"{PLACE}(\w+)")
 GENERATED = "made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those"
 LOADED_AT = "finished_at"
+# those of `models` that do not say so themselves
+FIXED = ("exposures.yml", "unit_tests.yml")
 
 Yaml = dict[str, Any]
 
@@ -34,17 +38,22 @@ def write_package(folder: Path, dialect: str = WRITTEN_IN) -> None:
         dialect: whose SQL, by sqlglot's name.
 
     Raises:
-        ConfigurationError: sqlglot does not know the dialect, or the folder holds something else.
+        ConfigurationError: sqlglot does not know the dialect, or the folder holds something else too.
     """
     check_dialect(dialect)
     if folder.exists() and not _may_be_replaced(folder):
         raise ConfigurationError(f"{folder} is not empty, and what it holds is not this package: name another folder")
-    for name in ("models", "macros", "tests"):
+    if foreign := _foreign(folder):
+        raise ConfigurationError(
+            f"{folder} holds files that are not this package's, which would be lost: {', '.join(map(str, foreign))}. "
+            "Move them into a project of your own, which takes this folder as a package"
+        )
+    for name in OWN:
         shutil.rmtree(folder / name, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        copy = shutil.copytree if (HERE / name).is_dir() else shutil.copyfile
-        copy(HERE / name, folder / name)
+        (folder / name).mkdir(parents=True)
+    for path in _copied():
+        text = path.read_text()
+        (folder / path.relative_to(HERE)).write_text(f"-- {GENERATED}\n{text}" if path.suffix == ".sql" else text)
     all_models = models()
     for layer in LAYERS:
         (folder / "models" / layer).mkdir(parents=True)
@@ -74,6 +83,22 @@ def _may_be_replaced(folder: Path) -> bool:
         found = yaml.safe_load(project.read_text())
         return isinstance(found, dict) and found.get("name") == own["name"]
     return folder.is_dir() and not any(folder.iterdir())
+
+
+def _copied() -> list[Path]:
+    return [path for pattern in COPIED for path in sorted(HERE.glob(pattern))]
+
+
+def _foreign(folder: Path) -> list[Path]:
+    """The files in the package's folders that no version of it wrote."""
+    fixed = {path.relative_to(HERE) for path in _copied()} | {Path("models", name) for name in FIXED}
+    found = (path for name in OWN for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return [
+        relative
+        for path in found
+        if (relative := path.relative_to(folder)) not in fixed
+        and GENERATED not in path.read_text(errors="replace").partition("\n")[0]
+    ]
 
 
 def _model_sql(model: Model, dialect: str) -> str:

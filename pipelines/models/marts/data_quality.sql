@@ -16,6 +16,7 @@ SELECT
     SUM(CASE WHEN run.state_type = 'COMPLETED' AND task.flow_run_id IS NULL THEN 1 ELSE 0 END),
     'flows that call no task, or task runs that the server lost'
 FROM flow_runs AS run
+JOIN (SELECT DISTINCT workspace FROM task_runs) AS loaded ON loaded.workspace = run.workspace
 LEFT JOIN (SELECT DISTINCT flow_run_id FROM task_runs) AS task ON task.flow_run_id = run.id
 GROUP BY run.workspace
 UNION ALL

@@ -1,4 +1,5 @@
 -- One row a deployment that the server has: how its runs do, and whether the next success is overdue.
+-- name: Name of the deployment, unique within its flow.
 -- flow_name: Name of the flow.
 -- last_run_id: The run that ended last.
 -- last_state_type: The state it ended in.

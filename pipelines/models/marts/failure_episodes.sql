@@ -1,4 +1,4 @@
--- Times in which a deployment (or a flow, for runs without one) was broken: from its first failure to its next success.
+-- Times in which a deployment (or a flow, for runs without one) was broken: from its first failure to its next success. A run that was set from one end to another by hand counts as what it is now.
 -- grouped_by: deployment or flow.
 -- group_id: Id of the deployment or the flow.
 -- group_name: Name of the deployment or the flow.

@@ -8,10 +8,10 @@
 -- is_forced: Whether somebody set the run from one terminal state to another.
 -- queue_seconds: Seconds from when the run was due until something took it up (PENDING); 0 where that was before.
 -- startup_seconds: Seconds from PENDING to RUNNING.
--- start_delay_seconds: Seconds from when the run was due to its start, or to the last sync; as the server's estimated_start_time_delta. Null for a run that is gone and never started.
+-- start_delay_seconds: Seconds from when the run was due to its start, or to the last sync; as the server's estimated_start_time_delta. Null for a run that ended, or is gone, and never started.
 -- late_seconds: Seconds from Late to RUNNING or CRASHED: Prefect's metric lateness. Null for a run that did not come so far, or was never Late.
 -- is_late: Whether the server marked the run as Late, whatever became of it; null where no history was loaded.
--- is_prefect_success: Prefect's metric successes: the run went Pending, and its state is neither FAILED nor CRASHED.
+-- is_prefect_success: Prefect's metric successes: the run went Pending, and its state is neither FAILED nor CRASHED; null where no history was loaded.
 SELECT
     run.id,
     run.workspace,
@@ -45,7 +45,7 @@ SELECT
     COALESCE(reached.retries, CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
     CASE
         WHEN run.is_terminal
-            THEN run.is_success AND run.attempts > 0 AND COALESCE(reached.retries, run.attempts - 1) <= 0 AND COALESCE(reached.forced_changes, 0) = 0
+            THEN run.is_success AND run.attempts > 0 AND COALESCE(reached.retries, run.attempts - 1) <= 0 AND COALESCE(reached.ends_left, 0) = 0
     END AS is_first_try_success,
     run.is_success,
     COALESCE(reached.forced_changes, 0) > 0 AS is_forced,
@@ -56,6 +56,8 @@ SELECT
     END AS queue_seconds,
     EXTRACT(EPOCH FROM reached.first_running_at) - EXTRACT(EPOCH FROM reached.first_pending_at) AS startup_seconds,
     CASE
+        -- servers from 3.6.14 on give a run that is cancelled before it starts the time of that as its start
+        WHEN run.is_terminal AND run.attempts = 0 THEN NULL
         WHEN run.start_time > run.expected_start_time
             THEN EXTRACT(EPOCH FROM run.start_time) - EXTRACT(EPOCH FROM run.expected_start_time)
         WHEN run.start_time IS NULL AND NOT run.is_live THEN NULL
@@ -72,7 +74,10 @@ SELECT
     run.run_seconds,
     run.duration_seconds,
     run.wall_seconds,
-    reached.first_pending_at IS NOT NULL AND run.state_type NOT IN ('FAILED', 'CRASHED') AS is_prefect_success,
+    CASE
+        WHEN reached.run_id IS NOT NULL
+            THEN reached.first_pending_at IS NOT NULL AND run.state_type NOT IN ('FAILED', 'CRASHED')
+    END AS is_prefect_success,
     run.was_due,
     run.is_live,
     run.gone_at,

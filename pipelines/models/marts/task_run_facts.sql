@@ -37,7 +37,7 @@ SELECT
     COALESCE(reached.retries, CASE WHEN run.attempts > 1 THEN run.attempts - 1 ELSE 0 END) AS retries,
     CASE
         WHEN run.is_terminal
-            THEN run.is_success AND COALESCE(reached.retries, run.attempts - 1) <= 0 AND COALESCE(reached.forced_changes, 0) = 0
+            THEN run.is_success AND COALESCE(reached.retries, run.attempts - 1) <= 0 AND COALESCE(reached.ends_left, 0) = 0
     END AS is_first_try_success,
     run.is_success,
     COALESCE(reached.forced_changes, 0) > 0 AS is_forced,

@@ -1,5 +1,6 @@
 -- Flow runs and task runs in one table: what both have, how they ended, their tags, and what became of them on the server.
 -- run_kind: flow or task.
+-- name: Name of the run.
 -- tags: Tags in alphabetical order, with a comma between them; null without any.
 -- is_live: Whether the server still has the run.
 -- gone_at: When it was first seen that the server no longer has the run.
@@ -9,10 +10,9 @@
 -- is_terminal: Whether the run has ended: COMPLETED, FAILED, CRASHED or CANCELLED.
 -- outcome: completed, failed, crashed, cancelled, timed out; null while it has not ended.
 -- attempts: Times that the run entered RUNNING, resumes included.
--- is_first_try_success: Whether the run completed at its first attempt, as its own row tells; null while it has not ended.
 -- is_success: Whether the run completed, at whatever attempt; null while it has not ended.
 -- run_seconds: Seconds in RUNNING, over all attempts, until the last sync while it runs; as the server's estimated_run_time.
--- duration_seconds: Seconds in RUNNING until the run ended: of flow runs, Prefect's metric duration. Null until then.
+-- duration_seconds: Seconds in RUNNING until the run ended: of flow runs, Prefect's metric duration. Null until then, and of a run that ended without having run.
 -- wall_seconds: Seconds from first start to end, waiting between attempts included.
 WITH runs AS (
     SELECT
@@ -73,14 +73,13 @@ SELECT
         WHEN is_terminal THEN LOWER(state_type)
     END AS outcome,
     run_count AS attempts,
-    CASE WHEN is_terminal THEN state_type = 'COMPLETED' AND run_count <= 1 END AS is_first_try_success,
     CASE WHEN is_terminal THEN state_type = 'COMPLETED' END AS is_success,
     CASE
         WHEN state_type = 'RUNNING' AND is_live AND as_of > state_timestamp
             THEN total_run_time + EXTRACT(EPOCH FROM as_of) - EXTRACT(EPOCH FROM state_timestamp)
         ELSE total_run_time
     END AS run_seconds,
-    CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
+    CASE WHEN is_terminal AND run_count > 0 THEN total_run_time END AS duration_seconds,
     EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
     COALESCE(run_count, 0) > 0
     OR (
