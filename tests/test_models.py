@@ -310,12 +310,17 @@ def of_runs(
     monkeypatch: pytest.MonkeyPatch,
     histories: Mapping[str, tuple[str, list[tuple[str, str, str]]]],
     synced: str | None = None,
+    tasks: Mapping[str, tuple[str, list[tuple[str, str, str]]]] | None = None,
     **fields: dict[str, Any],
 ) -> Iterator[Answers]:
-    """The views of flow runs of the deployment: id → due and states; `fields` of some, `synced` up to then."""
+    """The views of flow runs of the deployment, and of `tasks`: id → due and states; `fields` of some.
+
+    They are `synced` up to then.
+    """
     runs = [
         Run(id_, due, states, fields={**DEPLOYED, **fields.get(id_, {})}) for id_, (due, states) in histories.items()
     ]
+    runs += [Run(id_, due, states, kind="task") for id_, (due, states) in (tasks or {}).items()]
     monkeypatch.setattr(handmade, "RUNS", runs)
     monkeypatch.setattr(handmade, "GONE", {})
     monkeypatch.setattr(handmade, "WINDOW_END", at(synced).isoformat() if synced else None)
@@ -423,6 +428,77 @@ def test_pause_is_no_retry_and_a_forced_end_is_no_first_try(monkeypatch: pytest.
         assert [tuple(row.values()) for row in rows(sql)] == [(60, "Retrying"), (120, "Retrying"), (120, "Completed")]
         [day] = rows("SELECT retries FROM prefect.daily_figures WHERE grouped_by = 'all'")
         assert day["retries"] == 3
+
+
+def test_run_that_had_ended_before_is_no_first_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    due, states = ran("10:00:00", "10:05:00")
+    later = [("11:00:00", "SCHEDULED", "AwaitingRetry"), ("11:00:05", *handmade.PENDING)]
+    later += [("11:00:10", *handmade.RUNNING), ("11:01:00", *handmade.COMPLETED)]
+    made: dict[str, Any] = {
+        # its pod did not start
+        "crashed first": [(due, *handmade.PENDING), ("10:00:30", *handmade.CRASHED), *later],
+        "cancelled first": [WAITS, ("10:00:30", "CANCELLED", "Cancelled"), *later],
+        # the pause took too long
+        "paused": [*states[:2], ("10:01:00", "PAUSED", "Paused"), ("10:02:00", *handmade.FAILED), *later],
+        "paused and ended": [*states[:2], ("10:01:00", "PAUSED", "Paused"), ("10:02:00", *handmade.FAILED)],
+        "cancelled in a pause": [
+            *states[:2],
+            ("10:01:00", "PAUSED", "Paused"),
+            ("10:02:00", "SCHEDULED", "Resuming"),
+            ("10:03:00", "CANCELLED", "Cancelled"),
+        ],
+    }
+    # the server cancelled it with its flow run, and its client went on
+    went_on = [*states[:2], ("10:04:00", "CANCELLED", "Cancelled"), states[2]]
+    with of_runs(
+        monkeypatch, {id_: (due, history) for id_, history in made.items()}, tasks={"task": (due, went_on)}
+    ) as rows:
+        columns = "id, retries, is_first_try_success, is_forced"
+        sql = f"SELECT {columns} FROM prefect.flow_run_facts UNION ALL SELECT {columns} FROM prefect.task_run_facts"
+        found = {id_: values for id_, *values in map(dict.values, rows(sql))}
+        assert found == {
+            "crashed first": [0, False, False],
+            "cancelled first": [0, False, False],
+            "paused": [1, False, False],
+            "paused and ended": [0, False, False],
+            "cancelled in a pause": [0, False, False],
+            "task": [0, True, False],
+        }
+        sql = "SELECT run_id, ends_left, forced_changes, resumes FROM prefect.run_milestones ORDER BY run_id"
+        assert [tuple(row.values()) for row in rows(sql)] == [
+            ("cancelled first", 1, 0, 0),
+            ("cancelled in a pause", 0, 0, 0),
+            ("crashed first", 1, 0, 0),
+            ("paused", 1, 0, 0),
+            ("paused and ended", 0, 0, 0),
+            ("task", 0, 0, 0),
+        ]
+
+
+@pytest.mark.parametrize("start", [None, "10:45:00"], ids=["before 3.6.14", "since"])
+def test_runs_that_never_ran_have_neither_duration_nor_delay(
+    monkeypatch: pytest.MonkeyPatch, start: str | None
+) -> None:
+    late = [WAITS, ("10:00:15", "SCHEDULED", "Late"), ("10:45:00", "CANCELLED", "Cancelled")]
+    cancelled: dict[str, Any] = {f"cancelled {number}": ("10:00:00", late) for number in range(4)}
+    fields = {id_: {"start_time": at(start).isoformat() if start else None} for id_ in cancelled}
+    good = {f"good {hour}": ran(f"{hour}:00:00", f"{hour}:01:00") for hour in ("08", "09", "10")}
+    with of_runs(monkeypatch, {**cancelled, **good}, **fields) as rows:
+        [day] = rows("SELECT duration_p50, delay_p90, ended FROM prefect.daily_figures WHERE grouped_by = 'all'")
+        assert day == {"duration_p50": 60, "delay_p90": 0, "ended": 7}
+
+
+def test_without_histories_nothing_is_told_that_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    with of_runs(monkeypatch, {"good": ran("10:00:00", "10:01:00")}) as rows:
+        rows("DELETE FROM prefect.flow_run_states RETURNING id")
+        [run] = rows("SELECT is_prefect_success, is_late, queue_seconds FROM prefect.flow_run_facts")
+        assert set(run.values()) == {None}
+        [hour] = rows("SELECT taken_up, marked_late, queue_p50, runs FROM prefect.queue_hours")
+        assert tuple(hour.values()) == (None, None, None, 1)
+        # nor without task runs
+        assert "completed flow runs without task runs" not in {
+            row["name"] for row in rows("SELECT name FROM prefect.data_quality")
+        }
 
 
 def test_what_is_gone_is_not_broken_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ FLOW_HEALTH = Query(
 select f.name as flow,
        count(*) as runs,
        round(100 * avg((r.state_type = 'COMPLETED')::int)
-             filter (r.state_type in ('COMPLETED', 'FAILED', 'CRASHED')), 1) as success_pct,
+             filter (r.state_type in ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')), 1) as success_pct,
        round(quantile_cont(r.total_run_time, 0.50) filter (r.end_time is not null), 2) as p50_seconds,
        round(quantile_cont(r.total_run_time, 0.95) filter (r.end_time is not null), 2) as p95_seconds,
        arg_max(r.state_name, r.start_time) as latest_state
@@ -49,12 +49,14 @@ with reached as (
 select f.name as flow, r.name as run, r.state_name as state,
        round(epoch(s.pending_at) - epoch(r.expected_start_time), 2) as scheduled_to_pending,
        round(epoch(s.running_at) - epoch(s.pending_at), 2) as pending_to_running,
-       round(epoch(coalesce(s.running_at, now())) - epoch(r.expected_start_time), 2) as waited_seconds
+       round(epoch(coalesce(s.running_at, copied.until)) - epoch(r.expected_start_time), 2) as waited_seconds
 from prefect.flow_runs as r
 join prefect.flows as f on f.id = r.flow_id
 left join reached as s on s.flow_run_id = r.id
 left join prefect.tombstones as gone on gone.id = r.id and gone.resource = 'flow_runs'
-where r.expected_start_time <= now()
+join (select workspace, max(window_end) as until from prefect.syncs group by workspace) as copied
+    on copied.workspace = r.workspace
+where r.expected_start_time <= copied.until
   and (s.running_at is not null or r.state_type in ('SCHEDULED', 'PENDING') and gone.id is null)
 order by waited_seconds desc, run
 limit 10""",

@@ -20,6 +20,12 @@ SELECT
   ),
   'flows that call no task, or task runs that the server lost'
 FROM {{ prefect_table('flow_runs') }} AS run
+JOIN (
+  SELECT DISTINCT
+    workspace
+  FROM {{ prefect_table('task_runs') }} AS task_runs
+) AS loaded
+  ON loaded.workspace = run.workspace
 LEFT JOIN (
   SELECT DISTINCT
     flow_run_id

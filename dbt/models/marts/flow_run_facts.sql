@@ -38,7 +38,7 @@ SELECT
     THEN run.is_success
     AND run.attempts > 0
     AND COALESCE(reached.retries, run.attempts - 1) <= 0
-    AND COALESCE(reached.forced_changes, 0) = 0
+    AND COALESCE(reached.ends_left, 0) = 0
   END AS is_first_try_success,
   run.is_success,
   COALESCE(reached.forced_changes, 0) > 0 AS is_forced,
@@ -50,6 +50,8 @@ SELECT
   END AS queue_seconds,
   EXTRACT(EPOCH FROM reached.first_running_at) - EXTRACT(EPOCH FROM reached.first_pending_at) AS startup_seconds,
   CASE
+    WHEN run.is_terminal AND run.attempts = 0
+    THEN NULL
     WHEN run.start_time > run.expected_start_time
     THEN EXTRACT(EPOCH FROM run.start_time) - EXTRACT(EPOCH FROM run.expected_start_time)
     WHEN run.start_time IS NULL AND NOT run.is_live
@@ -70,8 +72,11 @@ SELECT
   run.run_seconds,
   run.duration_seconds,
   run.wall_seconds,
-  NOT reached.first_pending_at IS NULL
-  AND NOT run.state_type IN ('FAILED', 'CRASHED') AS is_prefect_success,
+  CASE
+    WHEN NOT reached.run_id IS NULL
+    THEN NOT reached.first_pending_at IS NULL
+    AND NOT run.state_type IN ('FAILED', 'CRASHED')
+  END AS is_prefect_success,
   run.was_due,
   run.is_live,
   run.gone_at,

@@ -5,7 +5,10 @@ SELECT
   run.work_queue_name,
   DATE_TRUNC('HOUR', run.expected_start_time AT TIME ZONE 'UTC') AS hour,
   COUNT(*) AS runs,
-  SUM(CASE WHEN NOT run.queue_seconds IS NULL THEN 1 ELSE 0 END) AS taken_up,
+  CASE
+    WHEN COUNT(run.is_prefect_success) > 0
+    THEN SUM(CASE WHEN NOT run.queue_seconds IS NULL THEN 1 ELSE 0 END)
+  END AS taken_up,
   SUM(
     CASE
       WHEN run.state_type = 'SCHEDULED' AND run.start_time IS NULL AND run.is_live
@@ -13,12 +16,13 @@ SELECT
       ELSE 0
     END
   ) AS waiting,
-  SUM(CASE WHEN NOT reached.first_late_at IS NULL THEN 1 ELSE 0 END) AS marked_late,
+  CASE
+    WHEN COUNT(run.is_late) > 0
+    THEN SUM(CASE WHEN run.is_late THEN 1 ELSE 0 END)
+  END AS marked_late,
   QUANTILE_CONT(run.queue_seconds, 0.5) AS queue_p50,
   QUANTILE_CONT(run.queue_seconds, 0.95) AS queue_p95
 FROM {{ ref('flow_run_facts') }} AS run
-LEFT JOIN {{ ref('run_milestones') }} AS reached
-  ON reached.run_kind = 'flow' AND reached.run_id = run.id
 WHERE
   run.was_due AND NOT run.work_queue_name IS NULL
 GROUP BY

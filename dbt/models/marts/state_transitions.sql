@@ -8,6 +8,18 @@ WITH ordered AS (
     LEAD(timestamp) OVER history AS left_at
   FROM {{ ref('stg_run_states') }} AS states
   WINDOW history AS (PARTITION BY run_kind, run_id ORDER BY timestamp, sequence)
+), judged AS (
+  SELECT
+    ordered.*,
+    COALESCE(
+      previous_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
+      AND COALESCE(name, '') <> 'RolledBack'
+      AND NOT (
+        run_kind = 'task' AND previous_type = 'CANCELLED'
+      ),
+      FALSE
+    ) AS leaves_end
+  FROM ordered
 )
 SELECT
   id,
@@ -23,12 +35,9 @@ SELECT
   EXTRACT(EPOCH FROM left_at) - EXTRACT(EPOCH FROM timestamp) AS seconds,
   previous_type,
   previous_name,
-  COALESCE(
-    previous_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
-    AND type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')
-    AND COALESCE(name, '') <> 'RolledBack',
-    FALSE
-  ) AS is_forced,
+  leaves_end,
+  leaves_end
+  AND COALESCE(type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED'), FALSE) AS is_forced,
   COALESCE(
     type = 'RUNNING'
     AND (
@@ -36,4 +45,4 @@ SELECT
     ),
     FALSE
   ) AS begins_attempt
-FROM ordered
+FROM judged

@@ -35,7 +35,7 @@ SELECT
     WHEN run.is_terminal
     THEN run.is_success
     AND COALESCE(reached.retries, run.attempts - 1) <= 0
-    AND COALESCE(reached.forced_changes, 0) = 0
+    AND COALESCE(reached.ends_left, 0) = 0
   END AS is_first_try_success,
   run.is_success,
   COALESCE(reached.forced_changes, 0) > 0 AS is_forced,

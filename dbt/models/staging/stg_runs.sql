@@ -103,14 +103,13 @@ SELECT
     THEN LOWER(state_type)
   END AS outcome,
   run_count AS attempts,
-  CASE WHEN is_terminal THEN state_type = 'COMPLETED' AND run_count <= 1 END AS is_first_try_success,
   CASE WHEN is_terminal THEN state_type = 'COMPLETED' END AS is_success,
   CASE
     WHEN state_type = 'RUNNING' AND is_live AND as_of > state_timestamp
     THEN total_run_time + EXTRACT(EPOCH FROM as_of) - EXTRACT(EPOCH FROM state_timestamp)
     ELSE total_run_time
   END AS run_seconds,
-  CASE WHEN is_terminal THEN total_run_time END AS duration_seconds,
+  CASE WHEN is_terminal AND run_count > 0 THEN total_run_time END AS duration_seconds,
   EXTRACT(EPOCH FROM end_time) - EXTRACT(EPOCH FROM start_time) AS wall_seconds,
   COALESCE(run_count, 0) > 0
   OR (
