@@ -416,24 +416,26 @@ class FaultProxy:
     """A proxy on a free loopback port, for the length of a ``with`` block.
 
     Attributes:
-        url: the API's address through the proxy, with the target's path (``/api`` when it has none).
+        url: the API's address through the proxy, with the target's path (``/api`` when it has none) or `base`.
         requests: every request in order of arrival, faulty ones included; a test may empty it.
         errors: what functions given to the proxy raised; the first is raised when the block ends.
 
     Args:
         target: address of the server on this machine, with or without its ``/api``.
+        base: path at which the proxy shows the API, where it is not the target's.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, base: str | None = None) -> None:
         parts = urlsplit(target)
         if parts.scheme != "http" or parts.hostname not in LOOPBACK:
             raise ValueError(f"the target must be an http address of this machine, not {target!r}")
-        self.base = parts.path.rstrip("/") or "/api"
+        of_target = parts.path.rstrip("/") or "/api"
+        self.base = base or of_target
         self.requests: list[Recorded] = []
         self.errors: list[Exception] = []
         self.closing = threading.Event()
         self.memory = _Memory()
-        self.upstream = _Upstream(parts.hostname, parts.port or 80)
+        self.upstream = _Upstream(parts.hostname, parts.port or 80, self.base, of_target)
         self._rules: list[_Rule] = []
         self._hooks: list[_Hook] = []
         # reentrant: a `when` may look at the proxy
@@ -638,8 +640,10 @@ class _Handler(BaseHTTPRequestHandler):
 class _Upstream:
     """Connections to the real server, used again from one request to the next, whichever thread it is on."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, base: str, of_target: str) -> None:
         self._address = (host, port)
+        self._base = base
+        self._of_target = of_target
         self._lock = threading.Lock()
         self._idle: list[HTTPConnection] = []
         self._busy: set[HTTPConnection] = set()
@@ -686,7 +690,8 @@ class _Upstream:
         reused = connection.sock is not None
         sound = False
         try:
-            _send(connection, request, headers)
+            target = request.target.removeprefix(self._base)
+            _send(connection, request, headers, self._of_target + target if target != request.target else target)
             with connection.getresponse() as response:
                 body = response.read()
                 kept = [pair for pair in response.getheaders() if pair[0].lower() not in CONNECTION_HEADERS]
@@ -705,8 +710,8 @@ class _Expired(Gone):
     """A connection that had been used before was closed by the server."""
 
 
-def _send(connection: HTTPConnection, request: Recorded, headers: Headers) -> None:
-    connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+def _send(connection: HTTPConnection, request: Recorded, headers: Headers, target: str) -> None:
+    connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
     for name, value in headers:
         connection.putheader(name, value)
     if request.raw or request.method != "GET":
