@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import pytest
 from command import Command
-from conftest import Copy
+from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from fault_proxy import (
     Exchange,
     Fault,
@@ -43,6 +43,7 @@ from fault_proxy import (
 from prefect_api import PrefectApi, now
 from soundness import unsound
 
+import prefect_runs.change_capture
 import prefect_runs.state_history
 from prefect_runs import PrefectRunsError, ServerUnavailable
 from prefect_runs_pipelines.command.outcomes import EXIT_OK, EXIT_RETRY
@@ -528,3 +529,49 @@ class TestLateRows:
         gaps = copy.sync().gaps
         copy.url = url
         return gaps
+
+
+class TestTornRows:
+    """Rows that name a state and do not have it, as a busy server gives them."""
+
+    def test_are_read_again_by_later_syncs(self, copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+        run_ids = self._changed(copy, api)
+        for _ in range(2):
+            assert self._synced_without_states(copy, proxy, run_ids) == []
+            # no other read has them any more
+            time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
+        assert copy.sync_and_compare().changed["flow_runs"] == len(run_ids)
+
+    def test_of_too_many_a_sync_says_so_and_a_repair_reads_them(
+        self, copy: Copy, api: PrefectApi, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(prefect_runs.change_capture, "REMEMBERED_RUNS", 1)
+        run_ids = self._changed(copy, api)
+        [gap] = self._synced_without_states(copy, proxy, run_ids)
+        assert "3 rows without their state" in gap
+        assert "of 2 no sync" in gap
+        time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
+        assert copy.verify(sweep=True, repair=True).whole
+        copy.assert_true()
+
+    def _changed(self, copy: Copy, api: PrefectApi) -> list[str]:
+        """Runs that were set from one end to another since a sync, which events alone tell of."""
+        run_ids = [api.flow_run("RUNNING") for _ in range(3)]
+        for run_id in run_ids:
+            api.set_flow_run(run_id, "COMPLETED")
+        copy.sync()
+        copy.outlive_lookback()
+        for run_id in run_ids:
+            api.set_flow_run(run_id, "FAILED", force=True)
+        api.outlive_its_second()
+        return run_ids
+
+    def _synced_without_states(self, copy: Copy, proxy: FaultProxy, run_ids: list[str]) -> list[str]:
+        """The gaps of a sync that meets the runs so."""
+
+        def torn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [{**row, "state": None} if row["id"] in run_ids else row for row in rows]
+
+        proxy.clear()
+        proxy.inject(replace_json(torn), "/flow_runs/filter", times=None)
+        return replace(copy, url=proxy.url).sync().gaps

@@ -200,6 +200,12 @@ def test_one_load_where_few_runs_ended(copy: Copy, api: PrefectApi, proxy: Fault
     so_far = len(ceilings(copy))
     copy.sync_and_compare()
     assert len(ceilings(copy)) == so_far + 1
+    assert not [
+        request
+        for request in proxy.requests
+        if request.path in ("/flow_runs/count", "/task_runs/count")
+        and "end_time" in request.body[request.path.strip("/").partition("/")[0]]
+    ]
 
 
 def test_server_counts_some_hundred_events_at_a_time(
