@@ -146,7 +146,7 @@ def questions_page() -> str:
             GENERATED,
             "# Ten questions",
             "In DuckDB's SQL, on the views of `prefect-runs models` (in another warehouse's: "
-            "`prefect-runs models --print --dialect`). The answers are those of the sample flows of `prefect-runs "
+            "`prefect-runs models --print --dialect NAME`). The answers are those of the sample flows of `prefect-runs "
             "demo`, which ran on a real server: half of them fail on purpose.",
         ]
         with duckdb.connect(options.where, read_only=True) as connection:

@@ -76,7 +76,11 @@ def _add_status(commands: Commands) -> None:
 def _add_models(commands: Commands) -> None:
     models = _command(commands, "models")
     _add_destination(models)
-    models.add_argument("--print", action="store_true", help="print the statements; only filesystem need be there")
+    models.add_argument(
+        "--print",
+        action="store_true",
+        help="only print the statements (of a filesystem, after asking which tables it has)",
+    )
     _add_dialect(models, "--print")
 
 
