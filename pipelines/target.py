@@ -36,6 +36,7 @@ from .destination.warehouse import Untrusted, Warehouse
 from .destination.zero_character import REFUSED_BY, without_zeros
 from .names import pipeline_name, staging_layout
 from .options import SyncOptions
+from .working_folder import put_aside, remove_half_made
 from .workspaces import configured, workspace_of
 
 # where dlt's local state keeps which state of the destination a load was read for
@@ -110,10 +111,12 @@ class Target:
         """Make the pipeline's state and schema those of the destination, and load what an earlier sync left."""
         if self.options.destination == "duckdb":
             remove_torso(Path(self.options.where))
+        remove_half_made(Path(self.pipeline.working_dir))
         if not (self.pipeline.has_pending_data and patiently(self._pending_follows)):
             # dlt believes a newer state here more than the destination's, which may be another one of that name, be put
             # back from a backup, or be begun anew by another workspace: the watermark would pass over what it lacks
-            self.pipeline.drop()
+            with put_aside(Path(self.pipeline.working_dir)):
+                self.pipeline.drop()
         self.ask_destination()
         if self.pipeline.has_pending_data:
             with self._alone():

@@ -6,10 +6,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from command import run_command
 from conftest import Copy
+from fault_proxy import FaultProxy
 from prefect_api import PrefectApi
 
+import prefect_runs.server
 from prefect_runs.unchanged import unless_unchanged
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -50,6 +53,30 @@ def test_an_idle_sync_loads_no_small_table_and_a_change_does(copy: Copy, api: Pr
     copy.change("DELETE FROM prefect.flows")
     assert run_command(copy, "sync", "--full").returncode == 0
     assert name in copy.values("SELECT name FROM prefect.flows")
+
+
+def test_chunks_of_one_load_share_what_was_read_of_small_tables(
+    copy: Copy, api: PrefectApi, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.url = proxy.url
+    copy.settings["chunk_rows"] = 2
+
+    def read() -> int:
+        return sum(request.path == "/deployments/filter" for request in proxy.requests)
+
+    for _ in range(8):
+        api.flow_run("COMPLETED")
+    copy.sync_and_compare()
+    loads = len(copy.values("SELECT whole FROM prefect.syncs"))
+    assert loads > 3
+    # and once more by what follows a first load
+    assert 1 <= read() <= 2
+    copy.sync()
+    assert read() <= 3
+    monkeypatch.setattr(prefect_runs.server, "LATELY_SECONDS", 0.0)
+    proxy.requests.clear()
+    assert copy.sync(full=True).whole
+    assert read() > 3
 
 
 SMALL = ("flows", "deployments", "work_pools")

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,6 +22,7 @@ from prefect_runs_pipelines.destination.lake.tables import OpenTable
 from prefect_runs_pipelines.status import status
 from prefect_runs_pipelines.sync import SyncReport, sync
 from prefect_runs_pipelines.target import Target
+from prefect_runs_pipelines.working_folder import put_aside
 
 RESOURCES = ("flow_runs", "task_runs", "flow_run_states", "task_run_states")
 
@@ -176,3 +178,31 @@ def test_what_a_failed_load_staged_is_not_replaced_by_another_workspace(parts: P
     fails_to_load(parts.monkeypatch, lambda: parts.sync("a"))
     parts.sync("b", "a")
     parts.assert_all_there()
+
+
+class TestKillAmidItsMaking:
+    def folder(self, copy: Copy) -> Path:
+        with Target(copy.sync_options()) as target:
+            return Path(target.pipeline.working_dir)
+
+    def test_folders_of_a_load_that_are_not_all_there(self, copy: Copy, api: PrefectApi) -> None:
+        copy.sync_and_compare()
+        shutil.rmtree(self.folder(copy) / "load" / "normalized")
+        api.flow_run("RUNNING")
+        copy.sync_and_compare()
+
+    def test_old_one_that_was_put_aside(self, copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+        api.flow_run("RUNNING")
+        fails_to_load(monkeypatch, copy.sync)
+        folder = self.folder(copy)
+
+        def interrupted() -> None:
+            # of what was there nothing is left in place
+            assert not folder.exists()
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError), put_aside(folder):
+            interrupted()
+        copy.sync_and_compare()
+        copy.sync_and_compare()
+        assert not folder.with_name(f"{folder.name}.dropped").exists()

@@ -26,13 +26,13 @@ from .extras import Extras
 from .known import Known, Stranger, Version
 from .paging import Row
 from .privacy import Privacy, PrivacyRules
-from .progress import STATE_KEY, State, unfinished
+from .progress import GOES_ON, STATE_KEY, State, unfinished
 from .resources import has_rows, require_scd2, resource
 from .rows import RunShape, Shape, StateShape, shaped_pages, shaped_with_children
 from .sections import refuse_unknown_sections
 from .selection import Selection
 from .server import RUNS_OF, WHOLE, Server
-from .settings import ReadSettings, RunFilters
+from .settings import RUN_TABLES, ReadSettings, RunFilters
 from .tables import EXTRAS, RECORDS, TABLES
 
 # pages of rows; None where a resource waits for another
@@ -125,6 +125,9 @@ def prefect_runs(
         shape = shaped_with_children(TABLES[name], server.workspace, rules)
 
         def rows() -> Pages:
+            runs_came_to = [dlt.current.resource_state(runs).get(STATE_KEY, {}) for runs in RUN_TABLES]
+            if server.read_lately(name) and any(GOES_ON & state.keys() for state in runs_came_to):
+                return
             with server.reading(name):
                 pages = shaped_pages(server.dimension(name), shape)
                 for page in server.worth_loading(name, pages, progress(name)):

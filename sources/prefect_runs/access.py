@@ -43,6 +43,8 @@ class Access:
         """Requests that runs of the source told of; what is read ahead between two of them, the later one tells."""
         self.lasts = False
         """Whether another run of the source may follow, which takes what is read ahead."""
+        self.small_tables_read: dict[str, float] = {}
+        """Small table → when a run of the source last read it, by this machine's monotonic clock."""
         self._with_histories = with_histories
         self._readers: dict[str, RunReader] = {}
         self._snapshots: dict[RunReader, Snapshots] = {}

@@ -20,6 +20,8 @@ also `watermark` and `again`."""
 
 # where a resource's pipeline state keeps it; dlt keeps the watermark of the runs beside it
 STATE_KEY = "progress"
+# the keys of what stopped after a chunk
+GOES_ON = frozenset({"snapshot", "behind"})
 
 
 class Cursor(Protocol):
@@ -89,7 +91,7 @@ def unfinished(pipeline_state: State, resources: Collection[str] | None = None) 
         resources: those that the next run reads; all where they are not named.
     """
     return any(
-        progress.keys() & {"snapshot", "behind"}
+        progress.keys() & GOES_ON
         for name, progress in progresses(pipeline_state)
         if resources is None or name in resources
     )

@@ -5,6 +5,7 @@ Nothing is asked of the server before the first resource is read, so a source ca
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -44,6 +45,10 @@ from .tombstones import Tombstones
 from .unchanged import unless_unchanged
 from .verify import Verify
 from .windows import Window
+
+# for so long the chunks of one load share what was read of small tables: for each deployment a server asks its database
+# anew, 9 ms
+LATELY_SECONDS = 300.0
 
 # small tables that are read whole, so that what is gone is noticed
 WHOLE = (*DIMENSIONS, *INVENTORY)
@@ -206,6 +211,10 @@ class Server:
         """Pages of all rows of a small table."""
         return dimension(self.client, name, lambda: self.known.live_ids(name) if self.known else set())
 
+    def read_lately(self, table: str) -> bool:
+        """Whether another load of the same command read a small table a moment ago: chunks follow each other fast."""
+        return time.monotonic() - self._access.small_tables_read.get(table, -LATELY_SECONDS) < LATELY_SECONDS
+
     def worth_loading(self, table: str, pages: Iterable[list[Row]], state: State) -> Iterable[list[Row]]:
         """`pages` of a small table, or nothing where the command loaded the same ones before."""
         read = self._noted(table, pages)
@@ -225,6 +234,7 @@ class Server:
             yield page
         if table in WHOLE:
             self._whole[table] = ids
+        self._access.small_tables_read[table] = time.monotonic()
 
     def verify(self, runs: str, holdings: Holdings, watermark: datetime) -> Verify:
         """What compares `flow_runs` or `task_runs` with the warehouse, which was last synced up to `watermark`."""
