@@ -191,8 +191,7 @@ class Verifier:
             )
             if table in self._histories:
                 compared.drifts = one_each([*compared.drifts, *self._histories[table].differing(window)])
-                compared.gaps += self._histories[table].gaps
-            found.append(compared)
+            found.append(self._with_gaps(compared, verify))
         return self._pass(server, found, 0, after_repair=False)
 
     def _again(self, server: Server, verifies: dict[str, Verify], first: Pass) -> Pass:
@@ -212,8 +211,14 @@ class Verifier:
             incomplete = [drift.run_id for drift in earlier.drifts if drift.run_id and drift.what == INCOMPLETE]
             if incomplete:
                 now.drifts.extend(self._histories[earlier.table].among(incomplete, earlier.window))
-            found.append(now)
+            found.append(self._with_gaps(now, verify))
         return self._pass(server, found, before, after_repair=True)
+
+    def _with_gaps(self, compared: Verification, verify: Verify) -> Verification:
+        """`compared`, with all that could not be read for it: of runs and, in whichever pass, of their histories."""
+        of_histories = self._histories[compared.table].gaps if compared.table in self._histories else ()
+        compared.gaps = list(dict.fromkeys([*verify.reader.gaps, *of_histories]))
+        return compared
 
     def _comparison(self, table: str) -> Comparison:
         return Comparison(TABLES[table], self.target.workspace, Privacy(self.target.privacy))

@@ -184,6 +184,16 @@ def test_event_that_leaves_out_where_it_comes_from_is_no_first_one() -> None:
     assert (told.first, first.first) == (False, True)
 
 
+def test_first_state_of_a_background_task_has_the_message_that_the_server_gave_it() -> None:
+    """Its client tells of it with an empty one, after the server made it without."""
+    scheduled = {**API_EVENT["payload"]["validated_state"], "type": "SCHEDULED", "name": "Scheduled"}
+    payload = {"validated_state": scheduled, "task_run": {}, "intended": {"from": None}}
+    told = state_event({**API_EVENT, "follows": None, "payload": payload})
+    assert told is not None
+    assert told.state is not None
+    assert told.state["message"] is None
+
+
 def test_event_of_a_flow_run_tells_no_details() -> None:
     payload = {name: value for name, value in API_EVENT["payload"].items() if name != "task_run"}
     told = state_event({**API_EVENT, "payload": payload})

@@ -406,6 +406,9 @@ class TestCountsThatAreTooMuch:
         assert len(command.copy.values("SELECT id FROM prefect.task_runs")) == 3
         # hours of days, and a few of them were enough
         assert sum(request.path == "/task_runs/history" for request in proxy.requests) < 40
+        # what could not be counted is counted as soon as it can be
+        command.works()
+        assert sum(command.copy.values("SELECT count_runs FROM prefect.task_run_history")) == 3
 
 
 class TestFullDisk:

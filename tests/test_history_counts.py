@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect_runs.exceptions import ServerUnavailable
-from prefect_runs.history_counts import READ_UNCOUNTED, history_counts
+from prefect_runs.history_counts import READ_UNCOUNTED, history_counts, history_window
+from prefect_runs.settings import ReadSettings
 from prefect_runs.windows import Window
 
 END = datetime(2026, 7, 1, tzinfo=UTC)
@@ -76,6 +77,15 @@ def test_server_that_cannot_count_long_spans_is_asked_for_shorter_ones() -> None
     assert [row["interval_start"] for row in found] == [(END - n * HOUR).isoformat() for n in range(96, 0, -1)]
     # the length that failed is not tried again
     assert runs.requests <= 24
+
+
+def test_next_read_begins_where_the_server_could_not_count() -> None:
+    settings = ReadSettings()
+    state = {"until": END.isoformat()}
+    trailing = history_window(state, END, settings, lambda: None).start
+    assert trailing == END - timedelta(hours=settings.history_hours)
+    state["uncounted"] = (END - 900 * HOUR).isoformat()
+    assert history_window(state, END, settings, lambda: None).start == END - 900 * HOUR
 
 
 def test_hour_that_cannot_be_counted_is_told_and_the_others_are_there() -> None:

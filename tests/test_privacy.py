@@ -195,6 +195,14 @@ def test_only_what_is_listed_is_kept_of_a_table() -> None:
     }
 
 
+@pytest.mark.parametrize("rule", ["tags", "tags.value", "value"])
+@pytest.mark.parametrize("option", ["drop", "hash"])
+def test_a_rule_for_tags_is_for_those_in_a_column_too(option: str, rule: str) -> None:
+    shape = Shape(DEPLOYMENT_CHANGES, "w", rules(**{option: [rule]}))
+    version = deployment_version({"id": "d", "name": "n", "tags": ["customer-x"]}, shape)
+    assert "customer-x" not in json.dumps(version)
+
+
 @pytest.mark.parametrize(
     ("rule", "left"),
     [

@@ -260,6 +260,24 @@ class TestHistoriesThatTheServerCannotWrite:
         proxy.clear()
         assert copy.sync_and_compare().whole
 
+    @pytest.mark.parametrize("unreadable", ["history", "row"])
+    def test_nothing_is_proven_of_them_by_a_repair_of_others(
+        self, copy: Copy, runs: Runs, proxy: FaultProxy, unreadable: str
+    ) -> None:
+        run_ids = [runs.make("flow_runs", "RUNNING") for _ in range(3)]
+        copy.sync()
+        if unreadable == "history":
+            self.refuse(proxy, run_ids[1])
+        else:
+            runs.make_infinite("flow_runs")
+            assert not copy.sync().whole
+        report = copy.verify(histories=True)
+        assert (report.whole, len(report.passes[0].gaps)) == (False, 1)
+        copy.change(f"UPDATE prefect.flow_runs SET state_name = 'Odd' WHERE id = '{run_ids[0]}'")
+        report = copy.verify(histories=True, repair=True)
+        assert [len(done.gaps) for done in report.passes] == [1, 1]
+        assert not report.whole
+
     def test_too_many_of_them(self, copy: Copy, runs: Runs, proxy: FaultProxy) -> None:
         self.refuse(proxy, *(runs.make("flow_runs", "RUNNING") for _ in range(UNREADABLE_RUNS + 1)))
         with pytest.raises(ServerUnavailable):

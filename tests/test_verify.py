@@ -150,6 +150,23 @@ def test_history_that_grows_while_it_is_compared_is_left_to_the_next_sync(
     assert report.whole
 
 
+def test_hole_in_a_history_is_not_left_to_the_next_sync_because_the_run_moved_on(
+    copy: Copy, api: PrefectApi, runs: list[str]
+) -> None:
+    run_id = api.flow_run("PENDING")
+    api.set_flow_run(run_id, "RUNNING")
+    api.set_flow_run(run_id, "PAUSED")
+    copy.sync()
+    copy.change(f"DELETE FROM prefect.flow_run_states WHERE flow_run_id = '{run_id}' AND sequence = 2")
+    api.set_flow_run(run_id, "COMPLETED", force=True)
+    api.outlive_its_second()
+    report = copy.verify(histories=True)
+    assert not report.whole
+    assert run_id in found(report)
+    assert copy.verify(histories=True, repair=True).whole
+    copy.assert_true()
+
+
 @pytest.mark.usefixtures("runs")
 def test_many_runs_due_before_the_last_sync_and_made_after_it_are_left_to_the_next(
     copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,8 @@ def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent |
     from_type = (payload.get("intended") or {}).get("from") or initial.get("type")
     run_count = resource.get("prefect.run-count")
     of_task_run = "task_run" in payload
+    # said, and not merely left out
+    is_first = "intended" in payload and from_type is None and event.get("follows") is None
     return StateEvent(
         once(kind),
         once(event["id"]),
@@ -75,11 +77,10 @@ def state_event(event: Row, texts: dict[str, str] | None = None) -> StateEvent |
         occurred,
         once(event.get("follows")),
         (once(from_type), once(initial.get("name"))) if from_type else None,
-        # said, and not merely left out
-        "intended" in payload and from_type is None and event.get("follows") is None,
+        is_first,
         once(resource["prefect.state-type"]),
         once(resource.get("prefect.state-name")),
-        _state(event, payload, once) if of_task_run else None,
+        _state(event, payload, once, is_first) if of_task_run else None,
         int(run_count) if run_count and run_count.isdecimal() else None,
         once(_related(event, "flow-run")) if of_task_run else None,
         None if of_task_run else once(_related(event, "task-run")),
@@ -98,16 +99,18 @@ def _related(event: Row, role: str) -> str | None:
     return None
 
 
-def _state(event: Row, payload: Row, once: Callable[[Any], Any]) -> Row | None:
+def _state(event: Row, payload: Row, once: Callable[[Any], Any], is_first: bool) -> Row | None:
     told = payload.get("validated_state") or {}
     if not {"type", "name", "state_details"} <= told.keys():
         return None
+    # of a background task the server made the state itself, without a message, before the client told of it
+    made_by_server = is_first and told["type"] == "SCHEDULED"
     return {
         "id": once(event["id"]),
         "type": once(told["type"]),
         "name": once(told["name"]),
         "timestamp": event["occurred"],
-        "message": told.get("message"),
+        "message": (told.get("message") or None) if made_by_server else told.get("message"),
         "state_details": {**UNSAID, **told["state_details"]},
     }
 

@@ -108,7 +108,7 @@ class ChangeCapture:
             outcome = Outcome()
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
-                yield Outcome(runs, [], outcome.in_windows, outcome.first_load)
+                yield Outcome(runs, [], outcome.in_windows, outcome.first_load, outcome.meets_rows)
             yield outcome
         else:
             yield outcome
@@ -184,6 +184,7 @@ class ChangeCapture:
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
         outcome.first_load = outcome.in_windows and not plan.selected
+        outcome.meets_rows = outcome.first_load and self.known is not None and not self._are_new(plan)
         self._tally.reading(plan.since, plan.ceiling)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)

@@ -51,12 +51,21 @@ class Verification:
 
 
 def one_each(drifts: Iterable[Drift]) -> list[Drift]:
-    """Each run once: one that is missing here and gone there was only moved in the warehouse."""
+    """Each run once: one that is missing here and gone there was only moved in the warehouse.
+
+    What the next sync mends hides nothing that it does not.
+    """
     by_run: dict[str, Drift] = {}
     rest = []
     for drift in drifts:
         if drift.run_id is None:
             rest.append(drift)
-        elif drift.run_id not in by_run or drift.what in ("missing", "changed"):
+        elif drift.run_id not in by_run or _says_more(drift, by_run[drift.run_id]):
             by_run[drift.run_id] = drift
     return [*rest, *by_run.values()]
+
+
+def _says_more(drift: Drift, than: Drift) -> bool:
+    if drift.since_last_sync != than.since_last_sync:
+        return than.since_last_sync
+    return drift.what in ("missing", "changed")

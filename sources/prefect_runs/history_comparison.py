@@ -61,6 +61,9 @@ class HistoryComparison:
                 # the warehouse may know more: of a run that was deleted and made again under its id
                 lacking = [state for state in states if held[run_id].get(state["id"]) != state["sequence"]]
                 if lacking:
-                    # its row may have been read before it moved on
-                    new = run_id in recent or all(parse(state["timestamp"]) >= self._watermark for state in lacking)
+                    # its row may have been read before it moved on; the next sync brings what follows on what is there
+                    highest = max((number for number in held[run_id].values() if number), default=0)
+                    follow = all(state["sequence"] > highest for state in lacking)
+                    later = all(parse(state["timestamp"]) >= self._watermark for state in lacking)
+                    new = follow and (run_id in recent or later)
                     yield Drift(self._reader.kind.name, interval, "incomplete history", run_id, since_last_sync=new)

@@ -27,10 +27,12 @@ def history_window(
     """Whole hours up to the horizon: from the oldest run at first, then the trailing hours before the last read.
 
     Args:
-        state: `until` is the ceiling of the last read.
+        state: `until` is the ceiling of the last read, `uncounted` the first hour that the server could not count then.
         oldest: asks for the expected start of the oldest run.
     """
     since = parse(state["until"]) - timedelta(hours=settings.history_hours) if "until" in state else oldest()
+    if since and "uncounted" in state:
+        since = min(since, parse(state["uncounted"]))
     return _whole_hours(since or ceiling, ceiling, settings.horizon)
 
 

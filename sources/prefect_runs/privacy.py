@@ -209,6 +209,9 @@ def _found(option: str, steps: Path) -> Iterator[tuple[Table, Column, Path]]:
         for table in RULED.values():
             yield from _in(table, steps)
         yield from _in_schedules_of_versions(option, steps)
+        if steps in (("tags", "value"), ("value",)):
+            # there they are in a column, and have no table of their own
+            yield from _in(DEPLOYMENT_CHANGES, ("tags",))
 
 
 def _in_schedules_of_versions(option: str, steps: Path) -> Iterator[tuple[Table, Column, Path]]:

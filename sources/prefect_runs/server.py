@@ -176,7 +176,7 @@ class Server:
 
     def hourly_counts_stand(self, runs: str, state: State) -> bool:
         """Whether the counts of `runs` need not be read: they were in this hour, and this sync finds no run changed."""
-        if state.get("scope") != self.scope or runs not in self._read:
+        if state.get("scope") != self.scope or runs not in self._read or "uncounted" in state:
             return False
         loaded = any(self.tally.rows_loaded[table] for table in RUN_TABLES)
         gone = any(capture.gone for capture in self._captures.values())
@@ -189,7 +189,11 @@ class Server:
         reader = self._reader(runs)
         window = history_window(state, self.ceiling, self._settings, lambda: reader.oldest)
 
+        # where the server could not count, the next read begins
+        state.pop("uncounted", None)
+
         def uncounted(hours: Window, error: ServerUnavailable) -> None:
+            state.setdefault("uncounted", text(hours.start))
             self.tally.gap(
                 f"{runs}: the server cannot count those of {text(hours.start)} to {text(hours.end)} ({error})"
             )

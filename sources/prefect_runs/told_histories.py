@@ -21,7 +21,7 @@ from .histories import RunHistory
 from .outcome import Outcome, RunRef
 from .progress import State
 from .read_ahead import batches
-from .run_reader import FLOW_RUN
+from .run_reader import DAY, FLOW_RUN
 from .windows import Window
 
 # runs looked up in events at once
@@ -142,6 +142,10 @@ class ToldHistories:
             chain = chains.find(run.id, run.state_id, run.state, run.born_with, run.begun_again)
             if chain and asked[run.id] <= chain.ids:
                 told.append((run, chain))
+        if part.meets_rows:
+            # what the endpoint alone told before is in no event now either
+            last = self._held.last_numbers({run.id for run, _ in told})
+            told = [(run, chain) for run, chain in told if last.get(run.id, 0) <= len(chain.states)]
         doubtful = self._doubtful(told, part)
         return [(run.id, chain.states) for run, chain in told if run.flow_run_id not in doubtful]
 
@@ -153,8 +157,9 @@ class ToldHistories:
         begin = min(run.expected for run, _ in of_flow_runs)
         end = max(parse(chain.states[-1]["timestamp"]) for _, chain in of_flow_runs)
         ids = {run.flow_run_id for run, _ in of_flow_runs if run.flow_run_id}
-        # clients' clocks may be off
-        return self._cancellations.among(ids, part, Window(begin - BEFORE, max(begin, end) + AFTER))
+        # clients' clocks may be off, and for a day the server cancels what a cancelled flow run still starts
+        begin = max(begin, EVER)
+        return self._cancellations.among(ids, part, Window(begin - DAY - BEFORE, max(begin, end) + AFTER))
 
     def _look_for_lost_since(self, begin: datetime | None) -> None:
         """Look for lost runs behind the last run of a first load, or in all of its time where there was no run."""
