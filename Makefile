@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # make would hand on to dlt as a setting of its own.)
 TEST_PROCESSES ?= 4
 
-.PHONY: demo test browser matrix destinations spark compatibility deployment schedulers bench bench-models docs soak \
+.PHONY: demo test browser matrix destinations spark clickhouse compatibility deployment schedulers bench bench-models docs soak \
 	release clean
 
 # everything that a fresh machine needs: Python 3.11 or newer and make
@@ -40,6 +40,10 @@ destinations: $(VENV)/ready
 # Spark, where there is Java, reads lakes and gives the same latest rows as DuckDB's copy
 spark: $(VENV)/ready
 	$(BIN)/python benchmarks/spark.py
+
+# the models in ClickHouse's SQL, in a ClickHouse that runs in a process
+clickhouse: $(VENV)/ready
+	$(BIN)/python benchmarks/clickhouse.py
 
 # the wheel on each Python that is promised, with the lowest and the newest dependencies
 compatibility: $(VENV)/ready

@@ -14,6 +14,7 @@ from .destination.failures import patiently
 from .destination.warehouse import dialect_of
 from .models import WRITTEN_IN, Model, check_destination, models
 from .models.catalogue import empty_table
+from .models.dialects import said_in
 from .target import Target
 
 Place = Callable[[str], exp.Table | exp.Query]
@@ -58,7 +59,8 @@ class Answers:
             for model in self._models:
                 if model.name in needed:
                     query = query.with_(model.name, as_=model.placed(place))
-            with client.execute_query(query.sql(dialect_of(client))) as cursor:
+            dialect = dialect_of(client)
+            with client.execute_query(said_in(query, dialect).sql(dialect)) as cursor:
                 # Snowflake writes them in capitals
                 columns = [column[0].lower() for column in cursor.description or ()]
                 return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]

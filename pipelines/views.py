@@ -19,6 +19,7 @@ from .destination.lake.statements import lake_statements
 from .destination.warehouse import dialect_of
 from .models import Model, check_destination, check_dialect, meanings, models, tables_of
 from .models.catalogue import empty_table
+from .models.dialects import said_in
 from .options import SyncOptions
 from .target import Target, asked_only
 
@@ -83,7 +84,7 @@ def printed(options: SyncOptions, dialect: str) -> Iterator[str]:
         return empty_table(ALL_TABLES[name]) if name in missing else exp.table_(name, db=options.dataset)
 
     for model in models():
-        query = model.placed(place)
+        query = said_in(model.placed(place), dialect)
         name = exp.table_(model.name, db=options.dataset)
         created = exp.Create(this=name, kind="VIEW", replace=True, expression=query)
         yield f"-- {model.description}\n{created.sql(dialect, pretty=True)};\n"
@@ -105,7 +106,7 @@ def _create(target: Target, all_models: list[Model], missing: Collection[str]) -
                 client.execute_sql(f"DROP VIEW IF EXISTS {client.make_qualified_table_name(model.name)}")
             for model in all_models:
                 name = client.make_qualified_table_name(model.name)
-                client.execute_sql(f"CREATE VIEW {name} AS {model.placed(place).sql(dialect)}")
+                client.execute_sql(f"CREATE VIEW {name} AS {said_in(model.placed(place), dialect).sql(dialect)}")
                 with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:
                     columns = [column[0] for column in cursor.description or ()]
                 # DuckLake describes a view, and not its columns

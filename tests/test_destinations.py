@@ -183,11 +183,11 @@ def test_destination_of_a_name_of_its_own_is_what_its_type_is(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     run_id = api.flow_run("RUNNING", parameters={"text": "ze\0ro"})
-    named.sync_and_compare()
-    api.set_flow_run(run_id, "COMPLETED")
-    api.outlive_its_second()
-    assert named.sync_and_compare().changed["flow_runs"] == 1
-    assert named.values("SELECT count(*) FROM prefect.flow_runs") == [1]
+    for _ in range(2):
+        named.sync(resources=("flow_runs",))
+        api.set_flow_run(run_id, "COMPLETED")
+        api.outlive_its_second()
+    assert named.values("SELECT state_type FROM prefect.flow_runs") == ["COMPLETED"]
 
 
 class TestAnswersOfADatabaseServer:

@@ -529,6 +529,28 @@ class TestSql:
             assert isinstance(created, exp.Create)
             assert created.find(exp.Table).name == name
 
+    @pytest.mark.parametrize(
+        ("dialect", "said", "not_said"),
+        [
+            ("bigquery", ["APPROX_QUANTILES", "UNIX_MICROS", "TO_JSON_STRING"], ["PERCENTILE_CONT", "EPOCH"]),
+            (
+                "databricks",
+                ["PERCENTILE(", "UNIX_MICROS", "CONVERT_TIMEZONE"],
+                ["PERCENTILE_CONT", "EPOCH"],
+            ),
+            ("snowflake", ["EPOCH_MICROSECOND"], ["EPOCH_SECOND"]),
+            ("redshift", ["WITHIN GROUP (ORDER BY", "JSON_SERIALIZE"], ["CAST(resources", "value ORDER BY"]),
+            ("trino", ["APPROX_PERCENTILE", "TO_UNIXTIME"], ["PERCENTILE_CONT", "TO_UNIXTIME(CAST"]),
+            ("clickhouse", ["quantileExactInclusive(", "toFloat64(", "groupArray"], ["PERCENTILE_CONT", "EPOCH"]),
+        ],
+    )
+    def test_says_what_a_dialect_has_no_word_for_in_another_way(
+        self, dialect: str, said: list[str], not_said: list[str]
+    ) -> None:
+        text = "\n".join(printed(SyncOptions(), dialect))
+        assert [words for words in said if words not in text] == []
+        assert [words for words in not_said if words in text] == []
+
     def test_of_an_unknown_dialect(self) -> None:
         with pytest.raises(
             ConfigurationError, match=r"Unknown dialect 'klingon'\. sqlglot knows athena, bigquery, .*snowflake"

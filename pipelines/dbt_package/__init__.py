@@ -15,6 +15,7 @@ from prefect_runs.tables import ALL_TABLES, Table
 
 from ..models import LAYERS, WRITTEN_IN, Model, check_dialect, models
 from ..models.catalogue import ModelColumn, empty_table, model_columns
+from ..models.dialects import said_in
 
 HERE = Path(__file__).parent
 COPIED = ("dbt_project.yml", "README.md", *(f"{name}/*.sql" for name in ("macros", "tests")))
@@ -48,9 +49,10 @@ def write_package(folder: Path, dialect: str = WRITTEN_IN) -> None:
             f"{folder} holds files that are not this package's, which would be lost: {', '.join(map(str, foreign))}. "
             "Move them into a project of your own, which takes this folder as a package"
         )
+    folder.mkdir(parents=True, exist_ok=True)
     for name in OWN:
         shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
     for path in _copied():
         text = path.read_text()
         (folder / path.relative_to(HERE)).write_text(f"-- {GENERATED}\n{text}" if path.suffix == ".sql" else text)
@@ -102,7 +104,8 @@ def _foreign(folder: Path) -> list[Path]:
 
 
 def _model_sql(model: Model, dialect: str) -> str:
-    query = model.placed(lambda name: exp.to_table(PLACE + name)).sql(dialect, pretty=True)
+    placed = model.placed(lambda name: exp.to_table(PLACE + name))
+    query = said_in(placed, dialect).sql(dialect, pretty=True)
 
     def jinja(match: re.Match[str]) -> str:
         name = match[1]

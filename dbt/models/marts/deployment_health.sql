@@ -1,7 +1,14 @@
 -- made by `prefect-runs dbt --write` from the models of dlt-source-prefect (pipelines/models): change those
 WITH present AS (
   SELECT
-    deployment.*,
+    deployment._dlt_id,
+    deployment.id,
+    deployment.workspace,
+    deployment.name,
+    deployment.flow_id,
+    deployment.work_pool_name,
+    deployment.paused,
+    deployment.status,
     COALESCE(copied.copied_until, CURRENT_TIMESTAMP) AS as_of
   FROM {{ prefect_table('deployments') }} AS deployment
   LEFT JOIN {{ ref('stg_copied_until') }} AS copied

@@ -40,7 +40,12 @@ WITH ended AS (
     successes_before
 ), recovered AS (
   SELECT
-    broken.*,
+    broken.workspace,
+    broken.grouped_by,
+    broken.group_id,
+    broken.group_name,
+    broken.broken_at,
+    broken.failures,
     good.end_time AS recovered_at,
     ROW_NUMBER() OVER history AS episode,
     LAG(good.end_time) OVER history AS recovered_before

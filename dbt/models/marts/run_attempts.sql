@@ -2,7 +2,11 @@
 WITH numbered AS (
   SELECT
     state.*,
-    SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+    SUM(begins) OVER (
+      PARTITION BY run_kind, run_id
+      ORDER BY number
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS attempt
   FROM (
     SELECT
       *,

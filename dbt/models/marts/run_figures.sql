@@ -50,7 +50,28 @@ WITH periods AS (
     member.group_id
 )
 SELECT
-  figures.*,
+  figures.workspace,
+  figures.period,
+  figures.period_start,
+  figures.grouped_by,
+  figures.group_id,
+  figures.group_name,
+  figures.runs,
+  figures.ended,
+  figures.completed,
+  figures.failed,
+  figures.crashed,
+  figures.cancelled,
+  figures.retries,
+  figures.run_hours,
+  figures.duration_p50,
+  figures.duration_p90,
+  figures.duration_p95,
+  figures.duration_p99,
+  figures.delay_p50,
+  figures.delay_p90,
+  figures.delay_p95,
+  figures.delay_p99,
   CASE WHEN figures.ended > 0 THEN 100.0 * figures.completed / figures.ended END AS success_percent,
   peak.peak_running
 FROM figures

@@ -9,7 +9,7 @@ WITH RECURSIVE parents AS (
     ON task.id = child.parent_task_run_id
   WHERE
     NOT task.flow_run_id IS NULL
-), ancestors AS (
+), ancestors(id, workspace, ancestor_id, depth) AS (
   SELECT
     id,
     workspace,

@@ -64,7 +64,22 @@ WITH runs AS (
     _dlt_parent_id
 ), marked AS (
   SELECT
-    runs.*,
+    runs.run_kind,
+    runs.id,
+    runs.workspace,
+    runs.name,
+    runs.created,
+    runs.updated,
+    runs.expected_start_time,
+    runs.start_time,
+    runs.end_time,
+    runs.total_run_time,
+    runs.run_count,
+    runs.state_id,
+    runs.state_type,
+    runs.state_name,
+    runs.state_timestamp,
+    runs.state_message,
     tags.tags,
     gone.id IS NULL AS is_live,
     gone.noticed_at AS gone_at,

@@ -18,7 +18,14 @@
 -- duration_p50_28d: Their median seconds in RUNNING.
 WITH present AS (
     SELECT
-        deployment.*,
+        deployment._dlt_id,
+        deployment.id,
+        deployment.workspace,
+        deployment.name,
+        deployment.flow_id,
+        deployment.work_pool_name,
+        deployment.paused,
+        deployment.status,
         COALESCE(copied.copied_until, CURRENT_TIMESTAMP) AS as_of
     FROM deployments AS deployment
     LEFT JOIN stg_copied_until AS copied ON copied.workspace = deployment.workspace

@@ -5,7 +5,9 @@
 -- seconds: Seconds of the attempt; null while it runs.
 -- ended_as: Name of the state that it was left for, such as Completed, AwaitingRetry, Retrying, Crashed; null while it runs.
 WITH numbered AS (
-    SELECT state.*, SUM(begins) OVER (PARTITION BY run_kind, run_id ORDER BY number) AS attempt
+    SELECT state.*, SUM(begins) OVER (
+        PARTITION BY run_kind, run_id ORDER BY number ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS attempt
     FROM (SELECT *, CASE WHEN begins_attempt THEN 1 ELSE 0 END AS begins FROM state_transitions) AS state
 ),
 ends AS (

@@ -6,7 +6,7 @@ WITH RECURSIVE parents AS (
     JOIN task_runs AS task ON task.id = child.parent_task_run_id
     WHERE task.flow_run_id IS NOT NULL
 ),
-ancestors AS (
+ancestors (id, workspace, ancestor_id, depth) AS (
     SELECT id, workspace, parent_id AS ancestor_id, 1 AS depth
     FROM parents
     UNION ALL
