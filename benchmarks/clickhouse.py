@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 from sqlglot import exp
 
 from prefect_runs.tables import ALL_TABLES, TABLES
 from prefect_runs_pipelines.local.environments import environment_python
-from prefect_runs_pipelines.models import WRITTEN_IN, models
-from prefect_runs_pipelines.models.catalogue import DLT_CHILD_COLUMNS, DLT_COLUMNS, empty_table
+from prefect_runs_pipelines.models import models
+from prefect_runs_pipelines.models.catalogue import DLT_CHILD_COLUMNS, DLT_COLUMNS
 from prefect_runs_pipelines.models.dialects import said_in
 
 HERE = Path(__file__).parent
@@ -72,15 +71,9 @@ def _literal(value: Any, type_: str | None) -> str:
 def in_duckdb() -> dict[str, list[Row]]:
     """Model → its rows."""
     found: dict[str, list[Row]] = {}
-    with duckdb.connect(":memory:") as connection:
+    with handmade.in_memory() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for table in ALL_TABLES.values():
-            connection.execute(f"CREATE TABLE {table.name} AS {empty_table(table).sql(WRITTEN_IN)}")
-        for name, row in handmade.rows():
-            marks = ", ".join("?" * len(row))
-            connection.execute(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
         for model in models():
-            connection.execute(f"CREATE VIEW {model.name} AS {model.sql}")
             rows = connection.execute(f"SELECT * FROM {model.name}")
             names = [column[0] for column in rows.description or ()]
             found[model.name] = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]

@@ -16,18 +16,17 @@ import dlt
 from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.exceptions import ConfigurationException
 
-from prefect_runs import ConfigurationError, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters
+from prefect_runs import ConfigurationError, PrefectCredentials, PrivacyRules, ReadSettings, RunFilters, spelling
 from prefect_runs.credentials import Connection
-from prefect_runs.sections import refuse_unknown_sections
+from prefect_runs.exceptions import described
+from prefect_runs.sections import COMMON, refuse_unknown_sections
+from prefect_runs.spelling import SOURCE
 from prefect_runs.urls import api_url, by_one_name
 
 from .destination.failures import explained
 from .options import SyncOptions
 
-SECTIONS = ("sources", "prefect_runs")
-WORKSPACES = (*SECTIONS, "workspaces")
-# where dlt looks for what no workspace has of its own, so that none can be called so
-COMMON = frozenset({"settings", "filters", "privacy"})
+WORKSPACES = (*SOURCE, spelling.WORKSPACES)
 # dlt's name of the variable with a workspace's URL
 VARIABLE = re.compile(r"SOURCES__PREFECT_RUNS__WORKSPACES__(?P<name>.+)__API_URL")
 
@@ -52,8 +51,8 @@ def workspace_of(options: SyncOptions) -> Workspace:
     """
     refuse_unknown_sections()
     name = _named(options)
-    sections = (*WORKSPACES, name) if name else SECTIONS
-    credentials = _credentials(name) if name else _resolved(PrefectCredentials(), SECTIONS, api_url=options.api_url)
+    sections = (*WORKSPACES, name) if name else SOURCE
+    credentials = _credentials(name) if name else _resolved(PrefectCredentials(), SOURCE, api_url=options.api_url)
     connection = credentials.connection()
     return Workspace(
         name or options.workspace or _configured_name() or connection.workspace,
@@ -111,7 +110,7 @@ def _configured_name() -> str | None:
     name: Any = dlt.config.get("sources.prefect_runs.workspace")
     if isinstance(name, str | None):
         return name
-    raise ConfigurationError(f"sources.prefect_runs.workspace is {name!r}, and no text")
+    raise ConfigurationError(f"sources.prefect_runs.workspace is {described(name)}, and no text")
 
 
 def _named(options: SyncOptions) -> str | None:
@@ -140,7 +139,7 @@ def _check_known(asked: Iterable[str], names: list[str]) -> None:
 
 def _names_in_files() -> Iterator[str]:
     for provider in dlt.config.config_providers:
-        found, _ = provider.get_value("workspaces", dict, "", *SECTIONS)
+        found, _ = provider.get_value("workspaces", dict, "", *SOURCE)
         for name, section in found.items() if isinstance(found, dict) else ():
             if not isinstance(section, dict):
                 raise ConfigurationError(

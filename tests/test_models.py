@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import handmade
 import pytest
 import sqlglot
@@ -24,8 +23,7 @@ from warehouses import Answers, answers, postgresql
 from prefect_runs import ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.tables import ALL_TABLES
-from prefect_runs_pipelines.models import DIALECTS, WRITTEN_IN, Model, meaning, models, tables_of
-from prefect_runs_pipelines.models.catalogue import empty_table
+from prefect_runs_pipelines.models import DIALECTS, Model, meaning, models, tables_of
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.views import create_views, printed
 
@@ -324,16 +322,7 @@ def of_runs(
     monkeypatch.setattr(handmade, "RUNS", runs)
     monkeypatch.setattr(handmade, "GONE", {})
     monkeypatch.setattr(handmade, "WINDOW_END", at(synced).isoformat() if synced else None)
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("CREATE SCHEMA prefect")
-        connection.execute("USE prefect")
-        for table in ALL_TABLES.values():
-            connection.execute(f"CREATE TABLE {table.name} AS {empty_table(table).sql(WRITTEN_IN)}")
-        for name, row in handmade.rows():
-            marks = ", ".join("?" * len(row))
-            connection.execute(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
-        for model in models():
-            connection.execute(f"CREATE VIEW {model.name} AS {model.sql}")
+    with handmade.in_memory() as connection:
         yield Answers(connection)
 
 

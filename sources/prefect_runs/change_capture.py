@@ -93,10 +93,9 @@ class ChangeCapture:
         """
         plan = self._plan(cursor, state)
         outcome = Outcome()
-        are_new = self._are_new(plan)
         for page in self._carry_out(plan, state, outcome):
             rows = [shape(row) for row in page]
-            yield rows if are_new else self._with_links(rows, shape.links)
+            yield rows if outcome.are_new else self._with_links(rows, shape.links)
         self._outcomes[plan] = outcome
         self._finish(plan, outcome, cursor, state)
 
@@ -108,7 +107,7 @@ class ChangeCapture:
             outcome = Outcome()
             for _ in self._carry_out(plan, state, outcome):
                 runs, outcome.runs = outcome.runs, []
-                yield Outcome(runs, [], outcome.in_windows, outcome.first_load, outcome.meets_rows)
+                yield Outcome(runs, [], outcome.in_windows, outcome.first_load, outcome.are_new)
             yield outcome
         else:
             yield outcome
@@ -184,7 +183,7 @@ class ChangeCapture:
         outcome.torn.update(state.get("torn", ()))
         outcome.in_windows = plan.window is not None
         outcome.first_load = outcome.in_windows and not plan.selected
-        outcome.meets_rows = outcome.first_load and self.known is not None and not self._are_new(plan)
+        outcome.are_new = self._are_new(plan)
         self._tally.reading(plan.since, plan.ceiling)
         if self._selection:
             pages = self._selected(plan, self._selection, outcome, news)

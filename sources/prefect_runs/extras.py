@@ -18,7 +18,7 @@ from .exceptions import NotFound
 from .inventory import INVENTORY
 from .logs import FailedLogs, Logs
 from .paging import Row
-from .progress import State, StateCursor
+from .progress import GOES_ON, State, StateCursor
 from .rows import shaped_pages
 from .run_reader import DAY
 from .server import Server
@@ -75,8 +75,8 @@ class Extras:
                 yield self._server.loaded(name, page)
         except NotFound as error:
             # else its first load would be gone on with at once, for ever
-            state.pop("snapshot", None)
-            state.pop("behind", None)
+            for key in GOES_ON:
+                state.pop(key, None)
             self._server.tally.warn(f"{name}: not loaded, for this server has no such thing ({error})")
 
     def _logs(self, state: State) -> Pages:

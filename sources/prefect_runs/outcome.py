@@ -42,7 +42,7 @@ class Outcome:
     """What carrying out a plan brought: runs and events read, runs that are gone or torn, what to remember.
 
     `in_windows`: the runs are all those of windows of expected start, not those that changed. `first_load`: and the
-    windows are those of a first load. `meets_rows`: of which the warehouse has some. `cancelled`: flow runs that were
+    windows are those of a first load. `are_new`: the warehouse has none of these. `cancelled`: flow runs that were
     cancelled in the time of the events.
     """
 
@@ -50,7 +50,7 @@ class Outcome:
     events: list[StateEvent] = field(default_factory=list)
     in_windows: bool = False
     first_load: bool = False
-    meets_rows: bool = False
+    are_new: bool = False
     gone: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)

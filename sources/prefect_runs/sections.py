@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-import dlt
 from dlt.common.configuration.specs import BaseConfiguration
 
 from .credentials import PrefectCredentials
-from .exceptions import ConfigurationError
 from .privacy import PrivacyRules
 from .settings import ReadSettings, RunFilters
-from .spelling import SOURCE, WORKSPACES
+from .spelling import SOURCE, WORKSPACES, configured_in, meant, unknown
 
 SPECS: Mapping[str, type[BaseConfiguration]] = {
     "credentials": PrefectCredentials,
@@ -28,9 +25,11 @@ SPECS: Mapping[str, type[BaseConfiguration]] = {
 OPTIONS: Mapping[str, tuple[str, ...]] = {name: tuple(spec.get_resolvable_fields()) for name, spec in SPECS.items()}
 """Section → the options in it."""
 
+# sections that the source and each workspace may have
+COMMON = tuple(name for name in OPTIONS if name != "credentials")
 # sections and options of the source, and of one workspace, which has its credentials beside its sections
 OF_SOURCE = (*OPTIONS, "workspace", WORKSPACES)
-OF_WORKSPACE = (*OPTIONS["credentials"], *(name for name in OPTIONS if name != "credentials"))
+OF_WORKSPACE = (*OPTIONS["credentials"], *COMMON)
 
 # how alike two names are that are taken for one: `privcy` and `privacy`, and not `flows` and `filters`
 ALIKE = 0.75
@@ -42,17 +41,17 @@ def refuse_unknown_sections() -> None:
     Raises:
         ConfigurationError: naming the section or option, and what may be meant.
     """
-    for place, name, value in (*_in_files(SOURCE), *_in_variables()):
+    for place, name, value in (*configured_in(*SOURCE), *_in_variables()):
         if name == "workspace" and isinstance(value, dict):
-            raise _unknown(place, f"is {WORKSPACES}.NAME meant?")
+            raise unknown(place, f"is {WORKSPACES}.NAME meant?")
         _refuse(place, name, OF_SOURCE)
-    for place, name, _ in _in_files((*SOURCE, "credentials")):
+    for place, name, _ in configured_in(*SOURCE, "credentials"):
         _refuse(place, name, OPTIONS["credentials"], strict=True)
-    for _, workspace, section in _in_files((*SOURCE, WORKSPACES)):
-        for place, name, _ in _in_files((*SOURCE, WORKSPACES, workspace)) if isinstance(section, dict) else ():
+    for _, workspace, _ in configured_in(*SOURCE, WORKSPACES):
+        for place, name, _ in configured_in(*SOURCE, WORKSPACES, workspace):
             _refuse(place, name, OF_WORKSPACE, strict=True)
-    for place, _, _ in _in_files(("source", SOURCE[1])):
-        raise _unknown(place, f"is {'.'.join(SOURCE)} meant?")
+    for place, _, _ in configured_in("source", SOURCE[1]):
+        raise unknown(place, f"is {'.'.join(SOURCE)} meant?")
 
 
 def _refuse(place: str, name: str, known: tuple[str, ...], strict: bool = False) -> None:
@@ -60,30 +59,14 @@ def _refuse(place: str, name: str, known: tuple[str, ...], strict: bool = False)
     if name in known:
         return
     owner = next((section for section, options in OPTIONS.items() if name in options), None)
-    if owner:
-        raise _unknown(place, f"it belongs into the section {owner}.")
-    close = get_close_matches(name, known, 1, ALIKE)
-    if close or strict:
-        raise _unknown(place, f"is {close[0]} meant?" if close else f"there are {', '.join(known)}.")
-
-
-def _unknown(place: str, meant: str) -> ConfigurationError:
-    return ConfigurationError(f"{place} is no option of this version: {meant}")
-
-
-def _in_files(sections: tuple[str, ...]) -> Iterator[tuple[str, str, Any]]:
-    """Place, name and value of what the configuration has in a section."""
-    *above, section = sections
-    for provider in dlt.config.config_providers:
-        found, _ = provider.get_value(section, dict, "", *above)
-        for name, value in found.items() if isinstance(found, dict) else ():
-            yield ".".join((*sections, name)), name, value
+    advice = f"it belongs into the section {owner}." if owner else meant(name, known, ALIKE)
+    if advice or strict:
+        raise unknown(place, advice or f"there are {', '.join(known)}.")
 
 
 def _in_variables() -> Iterator[tuple[str, str, Any]]:
-    """The same of environment variables of the source."""
+    """Place, name and no value of the environment variables of the source."""
     beginning = "__".join((*SOURCE, "")).upper()
     for variable in os.environ:
-        _, own, name = variable.partition(beginning)
-        if own and variable.startswith(beginning):
-            yield variable, name.partition("__")[0].lower(), None
+        if variable.startswith(beginning):
+            yield variable, variable.removeprefix(beginning).partition("__")[0].lower(), None

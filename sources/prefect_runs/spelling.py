@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import dlt
 from dlt.common.configuration.specs import BaseConfiguration
@@ -25,19 +26,33 @@ def refuse_unknown(spec: BaseConfiguration) -> None:
     fields = list(spec.get_resolvable_fields())
     for place, name in (*_in_files(str(spec.__section__)), *_in_variables(str(spec.__section__))):
         if name not in fields:
-            close = get_close_matches(name, fields, 1)
-            meant = f"is {close[0]} meant?" if close else f"there are {', '.join(fields)}."
-            raise ConfigurationError(f"{place} is no option of this version: {meant}")
+            raise unknown(place, meant(name, fields) or f"there are {', '.join(fields)}.")
+
+
+def meant(name: str, known: Sequence[str], alike: float = 0.6) -> str | None:
+    """What is asked about a name that is none of those `known`; None where none of them is as much alike."""
+    close = get_close_matches(name, known, 1, alike)
+    return f"is {close[0]} meant?" if close else None
+
+
+def unknown(place: str, advice: str) -> ConfigurationError:
+    """The error about what is configured at `place`."""
+    return ConfigurationError(f"{place} is no option of this version: {advice}")
+
+
+def configured_in(*sections: str) -> Iterator[tuple[str, str, Any]]:
+    """Place, name and value of what the configuration has in a section, but for environment variables."""
+    *above, section = sections
+    for provider in dlt.config.config_providers:
+        found, _ = provider.get_value(section, dict, "", *above)
+        for name, value in found.items() if isinstance(found, dict) else ():
+            yield ".".join((*sections, name)), name, value
 
 
 def _in_files(section: str) -> Iterator[tuple[str, str]]:
-    for provider in dlt.config.config_providers:
-        workspaces, _ = provider.get_value(WORKSPACES, dict, "", *SOURCE)
-        names = list(workspaces) if isinstance(workspaces, dict) else []
-        for sections in (SOURCE, *((*SOURCE, WORKSPACES, name) for name in names)):
-            found, _ = provider.get_value(section, dict, "", *sections)
-            for name in found if isinstance(found, dict) else ():
-                yield ".".join((*sections, section, name)), name
+    names = [name for _, name, _ in configured_in(*SOURCE, WORKSPACES)]
+    for sections in (SOURCE, *((*SOURCE, WORKSPACES, name) for name in names)):
+        yield from ((place, name) for place, name, _ in configured_in(*sections, section))
 
 
 def _in_variables(section: str) -> Iterator[tuple[str, str]]:

@@ -142,7 +142,7 @@ class ToldHistories:
             chain = chains.find(run.id, run.state_id, run.state, run.born_with, run.begun_again)
             if chain and asked[run.id] <= chain.ids:
                 told.append((run, chain))
-        if part.meets_rows:
+        if part.first_load and not part.are_new:
             # what the endpoint alone told before is in no event now either
             last = self._held.last_numbers({run.id for run, _ in told})
             told = [(run, chain) for run, chain in told if last.get(run.id, 0) <= len(chain.states)]
