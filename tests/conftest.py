@@ -16,7 +16,7 @@ import work_units
 from comparison import column_values, differences
 from fault_proxy import FaultProxy
 from lakes import LAKES
-from prefect_api import PrefectApi, now, seconds
+from prefect_api import PrefectApi, now
 from warehouses import CHOSEN, WAREHOUSES, Warehouse
 
 from prefect_runs_pipelines.local.server import DEFAULT_VERSION, Database, LocalServer, local_server
@@ -153,7 +153,8 @@ def proxy(server: LocalServer) -> Iterator[FaultProxy]:
 @pytest.fixture
 def copy(api: PrefectApi, server: LocalServer, tmp_path: Path) -> Iterator[Copy]:
     settings = {"lookback_minutes": SHORT_LOOKBACK_SECONDS / 60}
-    yield Copy(api, tmp_path, now() - seconds(0.5), server.url, settings)
+    # not a moment earlier: the test before may have made its last run just now
+    yield Copy(api, tmp_path, now(), server.url, settings)
     # runs of the future would belong to every later test
     future = {"flow_runs": {"expected_start_time": {"after_": now().isoformat()}}}
     for run in api.call("POST", "/flow_runs/filter", future):
