@@ -169,13 +169,18 @@ def _time(value: str | None) -> datetime | None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from .models import WRITTEN_IN
+    from .models import SPEAK_DUCKDB, WRITTEN_IN
     from .views import create_views, printed
     from .workspaces import any_workspace
 
     if arguments.print:
         _refuse(arguments.json, "--print prints SQL statements, and --json one JSON object: leave one of them out")
-        print("\n".join(printed(_sync_options(arguments), arguments.dialect or WRITTEN_IN)))
+        options = _sync_options(arguments)
+        _refuse(
+            not arguments.dialect and options.kind not in SPEAK_DUCKDB,
+            f"statements for {options.destination} want --dialect with the name of its SQL, such as postgres",
+        )
+        print("\n".join(printed(options, arguments.dialect or WRITTEN_IN)))
         return EXIT_OK
     _refuse(
         arguments.dialect,
@@ -191,8 +196,14 @@ def _dbt(arguments: argparse.Namespace) -> int:
         from .dbt_package import write_package
         from .destination.failures import explained
         from .models import WRITTEN_IN
+        from .options import SyncOptions
 
         dialect = arguments.dialect or WRITTEN_IN
+        _refuse(
+            _sync_options(arguments) != SyncOptions() or arguments.models_dataset,
+            "--write asks no server and no destination: leave --destination and the like out. dbt's profile names the "
+            "destination, and the variable source_dataset_name the dataset",
+        )
         with explained():
             write_package(Path(arguments.write), dialect)
         told = {"package": arguments.write, "dialect": dialect}

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from prefect_runs import RESOURCES
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import STATES_OF
 
 from .sync import SyncReport, check_resources, each_once
-from .target import states_of
 
 OTHERS = "other tables"
 
@@ -29,7 +28,7 @@ def parts(resources: Sequence[str] = (), extras: Sequence[str] = ()) -> dict[str
     """
     check_resources((*resources, *extras))
     wanted = dict.fromkeys((*(resources or RESOURCES), *extras))
-    runs = {table.replace("_", " "): (table, states_of(table)) for table in RUN_TABLES}
+    runs = {table.replace("_", " "): (table, states) for table, states in STATES_OF.items()}
     found = {part: tuple(name for name in names if name in wanted) for part, names in runs.items()}
     found[OTHERS] = tuple(name for name in wanted if not any(name in names for names in runs.values()))
     return {part: names for part, names in found.items() if names}

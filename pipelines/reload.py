@@ -7,8 +7,9 @@ from typing import Any
 
 from prefect_runs import Selection
 from prefect_runs.progress import progresses
+from prefect_runs.settings import STATES_OF
 
-from .target import Target, states_of
+from .target import Target
 
 
 def reload(
@@ -24,7 +25,7 @@ def reload(
         The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
     """
     synced = target.watermarks()
-    tables = resources or [name for table in selections for name in (table, states_of(table)) if name in synced]
+    tables = resources or [name for table in selections for name in (table, STATES_OF[table]) if name in synced]
     in_chunks = any(selection.window for selection in selections.values())
     with target.access() as access:
         while True:

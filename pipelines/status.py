@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_runs import RESOURCES
+from prefect_runs import RESOURCES, ConfigurationError
 from prefect_runs.clock import as_utc
-from prefect_runs.progress import first_load_unfinished
 from prefect_runs.retention import Retention
 
 from .destination.failures import explained, patiently
 from .destination.warehouse import Warehouse
 from .options import SyncOptions
-from .target import LACKS_WATERMARK, Target, as_row, asked_only
+from .target import Target, as_row, asked_only
+from .watermarks import LACKS_WATERMARK
 
 SYNCS_SHOWN = 5
 
@@ -48,24 +48,28 @@ def status(options: SyncOptions) -> Status:
     """The status of one destination.
 
     Raises:
-        ConfigurationError: there is no such DuckDB file.
+        ConfigurationError: there is no such DuckDB file, or nothing in the dataset.
         PrefectRunsError: the destination cannot be asked.
     """
     options.check_file()
     with explained(), asked_only(options) as target:
+        rows = patiently(target.warehouse.counts)
+        workspaces = target.warehouse.workspaces()
+        if not (any(rows.values()) or workspaces):
+            raise ConfigurationError(f"there is nothing in {options.where} yet: run prefect-runs sync first")
         return Status(
             workspace=target.workspace,
             pipeline=target.pipeline.pipeline_name,
             destination=options.where,
             dataset=options.dataset,
-            rows=patiently(target.warehouse.counts),
+            rows=rows,
             watermarks=target.watermarks(),
-            first_load_unfinished=first_load_unfinished(dict(target.pipeline.state), RESOURCES),
+            first_load_unfinished=target.first_load_unfinished(RESOURCES),
             newest_state=_newest_state(target.warehouse),
             syncs=_last_syncs(target.warehouse),
             whole_up_to=_whole_up_to(target.warehouse),
             warnings=_warnings(target),
-            workspaces=target.warehouse.workspaces(),
+            workspaces=workspaces,
         )
 
 
@@ -102,18 +106,17 @@ def _whole_up_to(warehouse: Warehouse) -> datetime | None:
 
 def _warnings(target: Target) -> list[str]:
     """What is to be said of the time since the last sync, by this machine's clock and what that sync learned."""
-    if target.lacks_watermark:
-        return [f"{LACKS_WATERMARK}the next sync reads everything again"]
+    lacking = [f"{LACKS_WATERMARK}prefect-runs sync would read everything again"] if target.lacks_watermark else []
     watermarks = target.watermarks()
     runs = [watermarks[table] for table in target.run_tables() if table in watermarks]
     if not runs:
-        return []
+        return lacking
     settings = target.settings.copy()
     runs_kept, events_kept = _kept_days(target.warehouse)
     settings.runs_kept_days = settings.runs_kept_days or runs_kept
     settings.events_kept_days = settings.events_kept_days or events_kept
     retention = Retention.of(settings, target.connection.is_cloud, dict)
-    return retention.warnings(min(runs), datetime.now(UTC))
+    return [*lacking, *retention.warnings(min(runs), datetime.now(UTC))]
 
 
 def _kept_days(warehouse: Warehouse) -> tuple[float | None, float | None]:

@@ -23,7 +23,8 @@ from .destination.failures import explained, patiently
 from .destination.memory import collect
 from .destination.publish import check_publish, publish
 from .options import SyncOptions
-from .target import LACKS_WATERMARK, SCHEMA, Target, source_state
+from .target import Target
+from .watermarks import LACKS_WATERMARK, SCHEMA, source_state
 
 # a first load that took longer than this is followed by a sync of what changed meanwhile
 FRESH = timedelta(minutes=1)

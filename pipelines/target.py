@@ -21,11 +21,10 @@ from dlt.common.runtime.collector_base import Collector
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
-from prefect_runs.clock import EVER, as_utc
-from prefect_runs.run_reader import FAR_FUTURE
+from prefect_runs.clock import as_utc
+from prefect_runs.progress import first_load_unfinished
 from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs.tables import TABLES
-from prefect_runs.windows import Window
 
 from .alone import loading, working_folder
 from .destination.failures import out_of_memory, patiently
@@ -36,24 +35,18 @@ from .destination.warehouse import Untrusted, Warehouse
 from .destination.zero_character import REFUSED_BY, without_zeros
 from .names import pipeline_name, staging_layout
 from .options import SyncOptions
+from .watermarks import SCHEMA, SyncsOfOthers, of_state
 from .working_folder import put_aside, remove_half_made
 from .workspaces import configured, workspace_of
 
 # where dlt's local state keeps which state of the destination a load was read for
 FOLLOWS = "follows"
-# dlt names a schema after its source
-SCHEMA = "prefect_runs"
 
 # rows of a first load or backfill that are committed together: what a killed one loses is read again in seconds
 CHUNK_ROWS = 5_000
 
 # those that load parquet many times faster than the format they prefer, and without any more packages; others choose
 PARQUET = ("duckdb", "motherduck", "ducklake", "filesystem")
-
-LACKS_WATERMARK = (
-    "the runs of this workspace were loaded when the DuckDB file had another path, or the destination another name, "
-    "and the watermark belongs to that: "
-)
 
 SYNC_COLUMNS = (
     *("server_version", "window_start", "window_end", "finished_at"),
@@ -228,21 +221,24 @@ class Target:
 
     def watermarks(self) -> dict[str, datetime]:
         """Resource → up to when its changes were read."""
-        resources = source_state(self.pipeline.state).get("resources", {})
-        found: dict[str, datetime] = {}
-        for name, state in sorted(resources.items()):
-            value = state.get("incremental", {}).get("updated", {}).get("last_value")
-            value = value or state.get("progress", {}).get("watermark") or state.get("progress", {}).get("until")
-            if value:
-                found[name] = as_utc(value)
-        return found
+        own = of_state(self.pipeline.state)
+        return {**self._of_others.watermarks(), **own} if self._of_others else own
+
+    def first_load_unfinished(self, resources: Sequence[str]) -> bool:
+        """Whether a first load of one of these stopped after a chunk."""
+        if self._of_others:
+            return self._of_others.first_load_unfinished
+        return first_load_unfinished(dict(self.pipeline.state), resources)
 
     @property
     def lacks_watermark(self) -> bool:
         """Whether the dataset has runs of the workspace that were loaded under another name or path."""
-        if self.pipeline.state.get("sources"):
-            return False
-        return any(self.warehouse.has_runs(table, Window(EVER, FAR_FUTURE)) for table in self.run_tables())
+        return bool(self._of_others and self._of_others.watermarks())
+
+    @property
+    def _of_others(self) -> SyncsOfOthers | None:
+        """The syncs of others, where this pipeline has read no runs."""
+        return None if of_state(self.pipeline.state).keys() & RUN_TABLES else SyncsOfOthers(self.warehouse)
 
     def run_tables(self) -> list[str]:
         """Those of `flow_runs` and `task_runs` that were loaded."""
@@ -298,17 +294,6 @@ def asked_only(options: SyncOptions) -> Iterator[Target]:
     ):
         target.ask_destination()
         yield target
-
-
-def source_state(pipeline_state: Any) -> dict[str, Any]:
-    """What a pipeline's state holds of the source: its `resources`, and what concerns them all."""
-    found: dict[str, Any] = pipeline_state.get("sources", {}).get(SCHEMA, {})
-    return found
-
-
-def states_of(table: str) -> str:
-    """The table with the states of the runs in `table`."""
-    return f"{table.removesuffix('_runs')}_run_states"
 
 
 def as_row(columns: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:

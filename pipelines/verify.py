@@ -17,11 +17,11 @@ from prefect_runs.comparison import Comparison
 from prefect_runs.drift import Drift, Verification, What, one_each
 from prefect_runs.history_comparison import HistoryComparison
 from prefect_runs.privacy import Privacy
-from prefect_runs.progress import STATE_KEY, first_load_unfinished
+from prefect_runs.progress import STATE_KEY
 from prefect_runs.read_ahead import batches
 from prefect_runs.resources import resource
 from prefect_runs.server import Server
-from prefect_runs.settings import RUN_TABLES
+from prefect_runs.settings import RUN_TABLES, STATES_OF
 from prefect_runs.tables import TABLES
 from prefect_runs.verify import Verify
 from prefect_runs.windows import Window
@@ -30,7 +30,8 @@ from .destination.failures import explained
 from .destination.holdings import WarehouseHoldings
 from .options import SyncOptions
 from .reload import reload
-from .target import Target, source_state, states_of
+from .target import Target
+from .watermarks import source_state
 
 INCOMPLETE: What = "incomplete history"
 # whose interval is all that was compared
@@ -138,9 +139,9 @@ class Verifier:
         watermarks = {table: time_ for table, time_ in self.target.watermarks().items() if table in TABLES}
         # a table of which nothing was ever loaded may lack all that the server has
         tables = [table for table in RUN_TABLES if table in watermarks]
-        if not tables or first_load_unfinished(state, RESOURCES):
+        if not tables or self.target.first_load_unfinished(RESOURCES):
             raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
-        if self.how.histories and not any(states_of(table) in watermarks for table in tables):
+        if self.how.histories and not any(STATES_OF[table] in watermarks for table in tables):
             raise ConfigurationError("no state history was loaded, so there is none to compare (--histories)")
         server = self._server()
         self._check_scope(server, state, tables)
@@ -149,7 +150,7 @@ class Verifier:
         self._histories = {
             table: server.history_comparison(table, holdings, watermarks[table])
             for table in tables
-            if self.how.histories and states_of(table) in watermarks
+            if self.how.histories and STATES_OF[table] in watermarks
         }
         first = self._first(server, verifies)
         report = VerifyReport(
@@ -176,7 +177,7 @@ class Verifier:
     def _check_scope(self, server: Server, state: dict[str, Any], tables: list[str]) -> None:
         """Refuse to compare with other runs than were asked for: all that the filters left out would be missing."""
         resources = source_state(state).get("resources", {})
-        if {resources[table].get(STATE_KEY, {}).get("scope") for table in tables} - {None, server.scope}:
+        if {resources.get(table, {}).get(STATE_KEY, {}).get("scope") for table in tables} - {None, server.scope}:
             raise ConfigurationError(
                 "the last sync read other runs: it had other filters, or another --start-date. Give verify the same "
                 "ones, or sync once with these, which begins the first load again; then verify"

@@ -123,7 +123,10 @@ def test_sync_into_such_a_file_ends_before_anything_is_made(
         ("models --dialect snowflake", "--dialect is for statements that are printed, with --print"),
         ("models --dialect duckdb", "--dialect is for statements that are printed, with --print"),
         ("models --print --json", "--print prints SQL statements, and --json one JSON object: leave one of them out"),
+        ("models --print --destination postgres", "statements for postgres want --dialect"),
         ("dbt --dialect snowflake", "--dialect is for a package that is written, with --write DIR"),
+        ("dbt --write p --dataset runs", "--write asks no server and no destination"),
+        ("dbt --write p --models-dataset m", "--write asks no server and no destination"),
     ],
 )
 def test_option_that_would_be_ignored_is_refused(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ from fault_proxy import (
     unauthorized,
 )
 from fault_proxy import status as answered
-from prefect_api import PrefectApi, now, seconds
+from prefect_api import PrefectApi, now
 
 from prefect_runs import ConfigurationError, WarehouseBusy
 from prefect_runs.clock import as_utc
@@ -112,7 +112,7 @@ class TestFaultsInMidSync:
         try:
             running.start()
             api = PrefectApi(running.url)
-            copy = Copy(api, tmp_path, now() - seconds(0.5), running.url)
+            copy = Copy(api, tmp_path, now(), running.url)
             for _ in range(5):
                 api.task_run("COMPLETED", flow_run_id=api.flow_run("RUNNING"))
             command = Command(copy)
@@ -423,23 +423,33 @@ class TestFullDisk:
         assert published.read_bytes() == b"the old one"
 
 
-class TestConfigurationThatIsNoToml:
-    @pytest.mark.parametrize("name", ["config.toml", "secrets.toml"])
-    @pytest.mark.parametrize("command", ["sync", "status", "models", "verify", "report"])
-    def test_names_the_file_and_the_line(self, command: str, name: str, tmp_path: Path) -> None:
-        (tmp_path / ".dlt").mkdir()
-        (tmp_path / ".dlt" / name).write_text("[sources.prefect_runs]\nworkspace = \n")
-        with duckdb.connect(str(tmp_path / "x.duckdb")):
+class TestConfigurationFiles:
+    def refusal(self, folder: Path, name: str, text: str, command: str = "sync") -> str:
+        """The one line with which a command ends where a file in `.dlt` says that."""
+        (folder / ".dlt").mkdir()
+        (folder / ".dlt" / name).write_text(text)
+        with duckdb.connect(str(folder / "x.duckdb")):
             pass
         program = [Path(sys.executable).parent / "prefect-runs", command, "--database", "x.duckdb"]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DLT_DATA_DIR": str(tmp_path / "dlt")}
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "DLT_DATA_DIR": str(folder / "dlt")}
         ended = subprocess.run(
-            program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+            program, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
         assert ended.returncode == EXIT_CONFIGURATION
         [told] = ended.stderr.splitlines()
+        return told
+
+    @pytest.mark.parametrize("name", ["config.toml", "secrets.toml"])
+    @pytest.mark.parametrize("command", ["sync", "status", "models", "verify", "report"])
+    def test_that_are_no_toml_are_named_with_the_line(self, command: str, name: str, tmp_path: Path) -> None:
+        told = self.refusal(tmp_path, name, "[sources.prefect_runs]\nworkspace = \n", command)
         assert told.startswith(f"prefect-runs: ./.dlt/{name} is no TOML, correct it: ")
         assert "line 2" in told
+
+    def test_that_hold_secrets_in_the_wrong_place(self, tmp_path: Path) -> None:
+        told = self.refusal(tmp_path, "config.toml", f'[sources.prefect_runs.credentials]\napi_key = "{KEY}"\n')
+        assert told.endswith("credentials in config.toml may hold secrets: put it into .dlt/secrets.toml")
+        assert KEY not in told
 
 
 @pytest.mark.skipif(duckdb.__version__ < "2", reason="dlt can use a DuckLake with this DuckDB")

@@ -252,6 +252,18 @@ class TestServersClockIsOff:
                 proxy.clear()
         assert sum(request.fault == "dated" for request in proxy.requests) > 20
 
+    def test_far_ahead_and_then_set_back(self, copy: Copy, api: PrefectApi, proxy: FaultProxy) -> None:
+        """What ended meanwhile is longer ago than the lookback when the next sync comes, and no longer open."""
+        copy.url = proxy.url
+        proxy.inject(dated(20 * HOUR), times=None)
+        copy.sync_and_compare()
+        proxy.clear()
+        api.task_run("COMPLETED", flow_run_id=api.flow_run("COMPLETED"))
+        time.sleep(SHORT_LOOKBACK_SECONDS + 1.5)
+        [gap] = copy.sync_and_compare().gaps
+        assert gap.startswith("the server's clock was set back by 19:5")
+        assert copy.sync_and_compare().gaps == []
+
 
 class SkewedClient:
     """Reports task runs as Prefect's client does, by events, with a clock that is off.

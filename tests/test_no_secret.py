@@ -18,7 +18,7 @@ import duckdb
 import pytest
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
 from fault_proxy import FaultProxy, replace_json
-from prefect_api import PrefectApi, now, seconds
+from prefect_api import PrefectApi, now
 from test_kills import COMMAND
 from test_real_flows import play, task_runs_of
 from traces import columns_with, found
@@ -106,7 +106,7 @@ def tell_more(api: PrefectApi) -> str:
 
 @pytest.fixture(scope="module")
 def told(api: PrefectApi, server: LocalServer) -> Told:
-    since = now() - seconds(0.5)
+    since = now()
     run_id = play(server, "secret", SECRET)
     for _ in range(6):
         tell_more(api)

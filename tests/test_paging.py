@@ -254,7 +254,7 @@ def test_a_page_larger_than_usual_where_the_server_allows_it(tmp_path: Path) -> 
     with local_server(settings={**STILL, "PREFECT_API_DEFAULT_LIMIT": str(LARGE_PAGE)}) as server:
         api = PrefectApi(server.url)
         with FaultProxy(server.url) as proxy:
-            copy = Copy(api, tmp_path, now() - seconds(0.5), proxy.url, {"page_size": LARGE_PAGE})
+            copy = Copy(api, tmp_path, now(), proxy.url, {"page_size": LARGE_PAGE})
             options = {"resources": ["flow_runs", "task_runs"]}
             copy.sync(**options)
             for _ in range(runs):

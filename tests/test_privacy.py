@@ -195,6 +195,15 @@ def test_only_what_is_listed_is_kept_of_a_table() -> None:
     }
 
 
+def test_only_the_child_table_that_is_listed_is_kept_of_a_table() -> None:
+    assert {name for name, value in shaped(rules(keep=["flow_runs.tags"])).items() if value} == {
+        *("id", "workspace", "updated", "state_id", "state_timestamp"),
+        "tags",
+    }
+    # a column of a child table is of that table
+    assert shaped(rules(keep=["flow_runs.tags.value"]))["name"] == "a name"
+
+
 @pytest.mark.parametrize("rule", ["tags", "tags.value", "value"])
 @pytest.mark.parametrize("option", ["drop", "hash"])
 def test_a_rule_for_tags_is_for_those_in_a_column_too(option: str, rule: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import DATABASE, IMPATIENT, SHORT_LOOKBACK_SECONDS, VERSION, Copy
-from prefect_api import PrefectApi, as_state, now, seconds
+from prefect_api import PrefectApi, as_state, now
 from warehouses import CHOSEN
 
 from prefect_runs.event_buffer import EventBuffer
@@ -91,7 +91,7 @@ class Played:
 @pytest.fixture(scope="module")
 def played(api: PrefectApi, server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Played:
     # one process plays them all, for starting one takes seconds
-    copy = Copy(api, tmp_path_factory.mktemp("played"), now() - seconds(0.5), server.url, dict(USUAL_LOOKBACK))
+    copy = Copy(api, tmp_path_factory.mktemp("played"), now(), server.url, dict(USUAL_LOOKBACK))
     copy.sync()
     with playing(server, "ordinary_flows") as process:
         while process.poll() is None:
@@ -329,7 +329,7 @@ def test_full_sync_takes_no_deleted_task_run_for_one_that_was_never_recorded(
 ) -> None:
     # not the server of the other tests, which would meet its events for as long as a lookback
     api = PrefectApi(unhurried_server.url)
-    copy = Copy(api, tmp_path, now() - seconds(0.5), api.url, {"lookback_minutes": SHORT_LOOKBACK_SECONDS / 60})
+    copy = Copy(api, tmp_path, now(), api.url, {"lookback_minutes": SHORT_LOOKBACK_SECONDS / 60})
     flow_run = play(unhurried_server, "many_tasks", "1")
     [task_run] = task_runs_of(api, flow_run)
     api.wait("task_runs", task_run, "Completed")
@@ -579,7 +579,7 @@ def execute(server: LocalServer, sql: str) -> None:
 
 def test_event_that_shows_up_after_the_sync_that_it_belongs_to(unhurried_server: LocalServer, tmp_path: Path) -> None:
     api = PrefectApi(unhurried_server.url)
-    copy = Copy(api, tmp_path, now() - seconds(0.5), api.url, dict(USUAL_LOOKBACK))
+    copy = Copy(api, tmp_path, now(), api.url, dict(USUAL_LOOKBACK))
     run_id = api.flow_run("RUNNING")
     api.set_flow_run(run_id, "FAILED")
     # an hour ago, so that only its event tells of the change

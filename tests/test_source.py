@@ -97,7 +97,7 @@ class Own:
 
 @pytest.fixture
 def own(api: PrefectApi, tmp_path: Path) -> Own:
-    return Own(api, tmp_path, now() - seconds(0.5))
+    return Own(api, tmp_path, now())
 
 
 @dataclass
@@ -118,7 +118,7 @@ def deploy(api: PrefectApi, flow_id: str, name: str, **fields: Any) -> str:
 
 @pytest.fixture(scope="module")
 def population(api: PrefectApi) -> Iterator[Population]:
-    since = now() - seconds(0.5)
+    since = now()
     etl, report = api.flow(f"etl-{uuid.uuid4()}"), api.flow(f"report-{uuid.uuid4()}")
     pool = api.call("POST", "/work_pools/", {"name": f"pool-{uuid.uuid4()}", "type": "process"})
     daily = deploy(api, etl, "daily", tags=["d"], parameters={"x": {"y": 1}}, work_pool_name=pool["name"])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.exceptions import ConfigurationException, ValueNotSecretException
 from dlt.common.configuration.providers.toml import TomlProviderReadException
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
@@ -172,6 +172,11 @@ def explained() -> Iterator[None]:
             # dlt's first line lists where it looked
             _, _, found = str(unread).partition("\n")
             raise ConfigurationError(f"{' or '.join(files)} is no TOML, correct it: {found.strip()}") from None
+        in_sight = next((cause for cause in _causes(error) if isinstance(cause, ValueNotSecretException)), None)
+        if in_sight is not None:
+            raise ConfigurationError(
+                f"{in_sight.key} in {in_sight.provider_name} may hold secrets: put it into .dlt/secrets.toml"
+            ) from None
         configuration = next((cause for cause in _causes(error) if isinstance(cause, ConfigurationException)), None)
         if configuration is not None:
             raise ConfigurationError(redacted(configuration)) from None

@@ -9,10 +9,10 @@ from typing import Any
 
 from prefect_runs.clock import as_utc
 from prefect_runs.holdings import Held, as_held
+from prefect_runs.settings import STATES_OF
 from prefect_runs.tables import TABLES
 from prefect_runs.windows import Window
 
-from ..target import states_of
 from .warehouse import Warehouse
 
 HELD = Held._fields
@@ -55,7 +55,7 @@ class WarehouseHoldings:
 
     def without_history(self, table: str, window: Window) -> set[str]:
         """See `Holdings`."""
-        states = states_of(table)
+        states = STATES_OF[table]
         if states not in self._loaded or not self._warehouse.has(states):
             return set()
         # a torn row's state may never be written
@@ -68,7 +68,7 @@ class WarehouseHoldings:
     def numbers(self, table: str, run_ids: Collection[str]) -> Mapping[str, Mapping[str, int | None]]:
         """See `prefect_runs.history_comparison.HeldHistories`; a run without any state there is one too."""
         there = self._warehouse.present(table, run_ids)
-        found = self._warehouse.numbers(states_of(table), there)
+        found = self._warehouse.numbers(STATES_OF[table], there)
         return {run_id: found.get(run_id, {}) for run_id in there}
 
     def rows(self, table: str, window: Window) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 LAYERS = ("staging", "marts")
 COLUMN = re.compile(r"-- (\w+): (.+)")
 WRITTEN_IN = "duckdb"
+# destinations that are asked in it, or that it can read
+SPEAK_DUCKDB = ("duckdb", "motherduck", "ducklake", "filesystem")
 # run on the first two; transpiled for the others, and read back in the tests
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks", "redshift", "clickhouse", "trino")
 

@@ -53,7 +53,7 @@ class Cancellations:
     def among(self, flow_run_ids: Collection[str], task_runs: Outcome, during: Window) -> set[str]:
         """Those of the flow runs of `task_runs` that were ever cancelled; those not heard of yet, `during` a time."""
         ids = set(flow_run_ids)
-        before = self._known.were_in("flow_run_states", ids, CANCELLED) if self._known and ids else set()
+        before = self._known.were_in(FLOW_RUN.states, ids, CANCELLED) if self._known and ids else set()
         heard = before | ids & (self._cancelled | task_runs.cancelled)
         unknown = self._in_doubt(ids - heard, task_runs.in_windows)
         # the server's own filter for the type finds nothing before 3.4 on SQLite, and answers 200
@@ -70,5 +70,5 @@ class Cancellations:
             not_read = unknown - self._read.keys()
             if in_windows:
                 not_read = {run_id for run_id, end in self._known.ends(FLOW_RUN.name, not_read).items() if end}
-            unknown -= self._known.last_numbers("flow_run_states", not_read).keys()
+            unknown -= self._known.last_numbers(FLOW_RUN.states, not_read).keys()
         return unknown

@@ -34,6 +34,8 @@ from .windows import Window
 
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
+# how long before a server's clock was set back the last sync is taken to have been
+SET_BACK = timedelta(days=1)
 # how the gap of a load ends that leaves the rest to the next
 UNFINISHED = "sync again to go on"
 
@@ -154,8 +156,9 @@ class ChangeCapture:
         if start_value is None:
             return self._first_plan()
         ceiling = self._late.ceiling(start_value, now)
-        # a server's clock can be set back; what it calls now is then the later of the two bounds
-        since = self.next_since(min(start_value, ceiling))
+        # a server's clock can be set back: when the last sync was by the clock of now, nobody knows
+        before = SET_BACK if start_value > now + self._settings.lookback else timedelta()
+        since = self.next_since(min(start_value, ceiling) - before)
         return Plan(ceiling, start_value, since, rest=Window(ceiling, now) if ceiling < now else None)
 
     def _first_plan(self) -> Plan:
@@ -190,6 +193,12 @@ class ChangeCapture:
         elif plan.since is None:
             pages = self._snapshot(plan, outcome, news)
         else:
+            if plan.set_back > self._settings.lookback:
+                self._tally.gap(
+                    f"the server's clock was set back by {plan.set_back} or more since the last sync: changes before "
+                    f"{text(plan.since)} that it did not see, and forced ones of runs in a state of the later time, "
+                    "are only found by verify --sweep"
+                )
             self._watch_retention(plan, goes_on="behind" in state)
             if plan.rest:
                 outcome.remembered["behind"] = True

@@ -85,8 +85,7 @@ class Histories:
             if len(self._unreadable) > UNREADABLE_RUNS:
                 raise
             self.gaps.append(
-                f"{self._kind.one}_run_states: those of run {run_id} are not loaded, for the server cannot write them "
-                f"({error})"
+                f"{self._kind.states}: those of run {run_id} are not loaded, for the server cannot write them ({error})"
             )
             return run_id, []
         ordered = sorted(states, key=lambda state: parse(state["timestamp"]))

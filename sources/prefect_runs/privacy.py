@@ -99,7 +99,7 @@ class Privacy:
                 "one the same values get other hashes."
             )
         keep = _places("keep", self._rules["keep"])
-        self._listed = _listed(keep)
+        self._listed = _listed(keep, self._rules["keep"])
         self._keep = _under_both_names(keep)
         self._hash = _under_both_names(_places("hash", self._rules["hash"]))
         drop = _places("drop", self._rules["drop"])
@@ -155,9 +155,15 @@ def _free(table: Table) -> Iterator[Column]:
     return (column for column in table.columns if table.why_needed(column) is None)
 
 
-def _listed(keep: Places) -> set[str]:
-    """Tables of which only some columns are kept: those with a rule for a whole column, and their child tables."""
+def _listed(keep: Places, rules: Iterable[str]) -> set[str]:
+    """Tables of which only some columns are kept: those with a rule for a whole column, and their child tables.
+
+    A child table that is named as a column of its table, such as `flow_runs.tags`, is one.
+    """
     tables = {table for (table, _), paths in keep.items() if () in paths}
+    for table, *steps in (parsed(str(rule).strip()) for rule in rules):
+        if table in RULED and len(steps) == 1:
+            tables.add(table)
     return tables | {child.name for table in tables for child in ALL_TABLES[table].children.values()}
 
 

@@ -16,7 +16,7 @@ from .paging import ENDED, EXPECTED, Body, Page, Row, bounds, keyset, overlappin
 from .read_ahead import batches, read_ahead
 from .rescue import RunPages
 from .rows import check_run
-from .settings import STATE_TYPES, TERMINAL_STATE_TYPES, RunFilters
+from .settings import STATE_TYPES, STATES_OF, TERMINAL_STATE_TYPES, RunFilters
 from .windows import Window
 
 # the server sorts by the newest end only; in parts, what it is about to forget is read before what it will keep
@@ -35,6 +35,11 @@ class RunKind:
     """What ids of such runs begin with in events."""
     ends_filterable_since: tuple[int, ...]
     """First server version whose filter knows the runs' `end_time`."""
+
+    @property
+    def states(self) -> str:
+        """Name of the table of such runs' states."""
+        return STATES_OF[self.name]
 
     @property
     def run_column(self) -> str:

@@ -35,7 +35,7 @@ from .recent_events import EVENTS_AHEAD, RecentEvents
 from .retention import Reason, Retention
 from .run_reader import DAY, FLOW_RUN, TASK_RUN, RunKind, RunReader
 from .selection import Selection
-from .settings import HISTORY_INTERVAL, RUN_TABLES, STATE_TABLES, ReadSettings, RunFilters
+from .settings import HISTORY_INTERVAL, RUN_TABLES, STATES_OF, ReadSettings, RunFilters
 from .shared_ids import shared_id
 from .state_history import StateHistory
 from .tables import TABLES
@@ -55,7 +55,7 @@ WHOLE = (*DIMENSIONS, *INVENTORY)
 
 KINDS = {kind.name: kind for kind in (FLOW_RUN, TASK_RUN)}
 # table of states → table of their runs
-RUNS_OF = dict(zip(STATE_TABLES, RUN_TABLES, strict=True))
+RUNS_OF = {states: runs for runs, states in STATES_OF.items()}
 
 
 class Server:
@@ -87,7 +87,7 @@ class Server:
             known,
             self._flow_run_events,
             lets_through(filters, CANCELLED),
-            lambda: "flow_run_states" in self._read,
+            lambda: FLOW_RUN.states in self._read,
         )
         self._captures: dict[str, ChangeCapture] = {}
         self._histories: dict[str, StateHistory] = {}
@@ -163,7 +163,7 @@ class Server:
         if runs not in self._histories:
             kind, capture, lasts = KINDS[runs], self.capture(runs), self._access.lasts
             buffer = partial(self._access.event_buffer, kind, lambda: self._events_kept)
-            held = HeldStates(self.known, f"{kind.one}_run_states")
+            held = HeldStates(self.known, kind.states)
             told = ToldHistories(capture, held, buffer, self._cancellations, lasts)
             endpoint = self._access.histories(kind)
             self._histories[runs] = StateHistory(capture, held, told, endpoint, self._cancellations, self.tally, lasts)

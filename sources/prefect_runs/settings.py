@@ -16,9 +16,10 @@ from .spelling import refuse_unknown
 TERMINAL_STATE_TYPES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", *TERMINAL_STATE_TYPES)
 
-RUN_TABLES = ("flow_runs", "task_runs")
-# the states of those, in their order
-STATE_TABLES = ("flow_run_states", "task_run_states")
+# a table of runs → the one of their states
+STATES_OF = {"flow_runs": "flow_run_states", "task_runs": "task_run_states"}
+RUN_TABLES = tuple(STATES_OF)
+STATE_TABLES = tuple(STATES_OF.values())
 
 LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 

@@ -62,7 +62,7 @@ class StateHistory:
         self._tally = tally
         self._lasts = lasts
         self._more_follows = False
-        self._table = f"{capture.reader.kind.one}_run_states"
+        self._table = capture.reader.kind.states
 
     def changed_states(self, state: State) -> Iterator[list[RunState]]:
         """The states that the warehouse lacks, with their runs' ids and their numbers in the run.
