@@ -184,6 +184,19 @@ def test_a_first_load_of_logs_that_breaks_off_goes_on(copy: Copy, api: PrefectAp
     assert copy.values("SELECT whole FROM prefect.syncs ORDER BY finished_at, _dlt_load_id")[-1]
 
 
+def test_what_a_server_stops_to_have_amid_its_first_load_does_not_keep_a_sync_from_ending(
+    copy: Copy, api: PrefectApi, proxy: FaultProxy
+) -> None:
+    write_logs(api, api.flow_run("RUNNING"), 3 * LOG_PAGE)
+    copy.url = proxy.url
+    proxy.inject(status(404), path="/logs/filter", after=2, times=None)
+    report = sync_only(copy, "logs", chunk_rows=LOG_PAGE // 10)
+    # the chunks before tell that they are followed by others
+    assert report.gaps == []
+    assert "logs: not loaded, for this server has no such thing" in report.warnings[-1]
+    assert ids(copy, "logs")
+
+
 def test_logs_of_failed_runs(copy: Copy, api: PrefectApi) -> None:
     runs = {state: api.flow_run(state) for state in ("FAILED", "CRASHED", "COMPLETED", "RUNNING")}
     fails_later, is_changed = api.flow_run("RUNNING"), api.flow_run("RUNNING")

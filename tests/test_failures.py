@@ -423,6 +423,31 @@ class TestFullDisk:
         assert published.read_bytes() == b"the old one"
 
 
+class TestReaderThatLeaves:
+    """As `| head` does: what was asked for is done all the same, and the exit code tells of it."""
+
+    def left_alone(self, process: subprocess.Popen[str]) -> str:
+        """What a command says on stderr whose output nobody reads."""
+        with process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            return process.stderr.read()
+
+    def test_amid_a_sync(self, command: Command) -> None:
+        process = command.start()
+        error = self.left_alone(process)
+        assert (process.returncode, "Traceback" in error, "BrokenPipe" in error) == (EXIT_OK, False, False)
+        command.copy.assert_true()
+
+    def test_before_it_is_told_of_gaps(self, command: Command, proxy: FaultProxy) -> None:
+        proxy.inject(answered(404), "/events/filter", times=None)
+        command.start(proxy.url).communicate(timeout=120)
+        process = command.start(proxy.url)
+        assert "BrokenPipe" not in self.left_alone(process)
+        assert process.returncode == EXIT_GAPS
+
+
 class TestConfigurationFiles:
     def refusal(self, folder: Path, name: str, text: str, command: str = "sync") -> str:
         """The one line with which a command ends where a file in `.dlt` says that."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ import prefect_runs_pipelines.sync
 from prefect_runs import RESOURCES, ServerUnavailable, prefect_runs, unfinished
 from prefect_runs.progress import first_load_unfinished
 from prefect_runs.tables import ALL_TABLES, TABLES
+from prefect_runs_pipelines.destination.warehouse import Answer, Question, Warehouse
 from prefect_runs_pipelines.local.server import LocalServer
+from prefect_runs_pipelines.status import status as shown_status
 from prefect_runs_pipelines.sync import IN_FULL
 from prefect_runs_pipelines.target import Target
 
@@ -427,6 +430,40 @@ def test_extras_that_were_given_up_are_no_unfinished_first_load() -> None:
     resources = {"logs": {"progress": {"snapshot": {}}}, "flow_runs": {"progress": {}}}
     assert not first_load_unfinished({"sources": {"prefect_runs": {"resources": resources}}}, RESOURCES)
     assert first_load_unfinished({"sources": {"prefect_runs": {"resources": resources}}}, [*RESOURCES, "logs"])
+
+
+def test_no_question_has_a_limit(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQL Server does not know it."""
+    asked: list[str] = []
+    answers = Warehouse._answers
+
+    def noted(self: Warehouse, questions: Iterable[Question]) -> list[Answer]:
+        told = list(questions)
+        asked.extend(sql for sql, _ in told)
+        return answers(self, told)
+
+    monkeypatch.setattr(Warehouse, "_answers", noted)
+    for _ in range(2):
+        api.task_run("COMPLETED", flow_run_id=api.flow_run("RUNNING"))
+        copy.sync()
+    copy.verify(sweep=True, histories=True)
+    shown_status(copy.sync_options())
+    assert len(asked) > 20
+    assert [sql for sql in asked if re.search(r"\b(limit|top|fetch)\b", sql, re.IGNORECASE)] == []
+
+
+def test_a_run_of_the_first_days_of_the_calendar(copy: Copy, api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"ancient {uuid.uuid4()}"
+    monkeypatch.setenv("SOURCES__PREFECT_RUNS__FILTERS__FLOW_NAMES", f'["{name}"]')
+    copy.since = datetime(1, 1, 1, tzinfo=UTC)
+    ancient = api.flow_run(scheduled(copy.since), flow_id=api.flow(name))
+    api.task_run(scheduled(copy.since), flow_run_id=ancient)
+    try:
+        assert copy.sync().whole
+        assert copy.values("SELECT id FROM prefect.flow_runs") == [ancient]
+        assert len(copy.values("SELECT id FROM prefect.task_run_states")) == 1
+    finally:
+        api.call("DELETE", f"/flow_runs/{ancient}")
 
 
 def test_a_warehouse_file_deleted_by_hand_is_filled_again(copy: Copy, api: PrefectApi) -> None:

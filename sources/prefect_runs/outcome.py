@@ -80,7 +80,7 @@ def run_ref(row: Row, is_news: bool, in_windows: bool) -> RunRef:
     # its first, where none that follows another can be so young
     born_with = bool(state and flow_run and state["name"] == "Scheduled" and parse(state["timestamp"]) <= created)
     # a client that executes a task run again writes anew when it was to start
-    begun_again = not flow_run and created < expected - CLOCKS_DIFFER
+    begun_again = not flow_run and expected - created > CLOCKS_DIFFER
     # of whole windows only what the events lack is kept, for there are many
     serves = state and (born_with or not in_windows) and len(state.get("message") or "") <= LONGEST_MESSAGE
     kept = {name: value for name, value in state.items() if name != "data"} if serves else None
