@@ -106,7 +106,9 @@ def _whole_up_to(warehouse: Warehouse) -> datetime | None:
 
 def _warnings(target: Target) -> list[str]:
     """What is to be said of the time since the last sync, by this machine's clock and what that sync learned."""
-    lacking = [f"{LACKS_WATERMARK}prefect-runs sync would read everything again"] if target.lacks_watermark else []
+    lacking = []
+    if target.lacks_watermark:
+        lacking = [f"{LACKS_WATERMARK}with prefect-runs the next sync reads everything again"]
     watermarks = target.watermarks()
     runs = [watermarks[table] for table in target.run_tables() if table in watermarks]
     if not runs:

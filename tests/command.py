@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from conftest import SHORT_LOOKBACK_SECONDS, Copy
+
+from prefect_runs_pipelines.command.screen import sync_screen
+from prefect_runs_pipelines.sync import sync
 
 # the command, with the patience that a test has
 COMMAND = """
@@ -91,8 +94,17 @@ class Command:
         return error
 
     def works(self, url: str | None = None) -> str:
-        """Sync, which makes the copy whole; returns what it said."""
-        output, error = self.start(url).communicate(timeout=120)
-        assert "nothing is known to be missing" in output, f"{output}{error}"
+        """Sync, which makes the copy whole; returns what it said.
+
+        In this process, where that is the same and takes half the time: with the same working folder.
+        """
+        if url is None and self.environment.keys() <= {"DLT_DATA_DIR"}:
+            folder = Path(self.environment.get("DLT_DATA_DIR", self.copy.folder / "dlt"))
+            report = sync(replace(self.copy.sync_options(), pipelines_dir=str(folder / "pipelines")))
+            said = sync_screen(report)
+        else:
+            output, error = self.start(url).communicate(timeout=120)
+            said = output + error
+        assert "nothing is known to be missing" in said, said
         self.copy.assert_true()
-        return output + error
+        return said

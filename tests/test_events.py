@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from prefect_runs import UnexpectedReply
+from prefect_runs import TemporaryError, UnexpectedReply
 from prefect_runs.client import PrefectClient
 from prefect_runs.events import EventFeed
 from prefect_runs.windows import Window
@@ -49,6 +49,11 @@ def read(page: Any) -> list[str]:
 
 def test_a_page_as_it_should_be() -> None:
     assert read(PAGE) == ["state"]
+
+
+def test_a_page_whose_events_were_deleted_meanwhile_is_worth_another_try() -> None:
+    with pytest.raises(TemporaryError, match="a page without events"):
+        read({**PAGE, "events": [], "next_page": "/x"})
 
 
 @pytest.mark.parametrize(

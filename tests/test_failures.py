@@ -188,16 +188,6 @@ class TestRowsOfAnotherShape:
         assert "sesame" not in error
         command.works()
 
-    def test_a_page_whose_events_were_deleted_meanwhile(
-        self, command: Command, api: PrefectApi, proxy: FaultProxy
-    ) -> None:
-        command.works()
-        api.flow_run("COMPLETED")
-        api.outlive_its_second()
-        proxy.inject(in_pages(lambda page: page.update(events=[], next_page="/x")), "/events/filter", times=None)
-        command.fails(EXIT_RETRY, "a page without events", url=proxy.url)
-        command.works()
-
     def test_an_unknown_state_name(self, command: Command, proxy: FaultProxy) -> None:
         proxy.inject(in_rows(set_state(name="Never heard of")), "/flow_runs/filter", times=None)
         output, error = command.start(proxy.url).communicate(timeout=60)
