@@ -7,36 +7,33 @@ from typing import Any
 
 from prefect_runs import Selection
 from prefect_runs.progress import progresses
-from prefect_runs.settings import STATES_OF
 
 from .target import Target
 
 
 def reload(
-    target: Target, selections: Mapping[str, Selection], resources: Sequence[str] = (), trusting: bool = True
+    target: Target, selections: Mapping[str, Selection], resources: Sequence[str], trusting: bool = True
 ) -> Iterator[dict[str, Any]]:
     """Read selected runs again, with their states, in as many loads as it takes.
 
     Args:
         selections, trusting: see `Target.source`.
-        resources: to read; those of the selected runs that were synced before, where they are not named.
+        resources: to read.
 
     Yields:
         The row of `syncs` of each load: `requests`, `gaps`, `finished_at`.
     """
-    synced = target.watermarks()
-    tables = resources or [name for table in selections for name in (table, STATES_OF[table]) if name in synced]
     in_chunks = any(selection.window for selection in selections.values())
     with target.access() as access:
         while True:
-            source = target.source(access, trusting, selections).with_resources(*tables, "tombstones", "syncs")
+            source = target.source(access, trusting, selections).with_resources(*resources, "tombstones", "syncs")
             load_id, _ = target.load(source)
             yield target.sync_row(load_id)
             # without a window there is nothing left to do, but an earlier backfill may be unfinished
-            if not in_chunks or all(backfill["done"] for name, backfill in _backfills(target) if name in tables):
+            if not in_chunks or all(backfill["done"] for name, backfill in _backfills(target) if name in resources):
                 break
     if in_chunks:
-        _end_backfill(target, tables)
+        _end_backfill(target, resources)
 
 
 def unfinished_backfill(target: Target, resources: Sequence[str]) -> list[Any] | None:

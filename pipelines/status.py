@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from prefect_runs import RESOURCES, ConfigurationError
 from prefect_runs.clock import as_utc
 from prefect_runs.retention import Retention
+from prefect_runs.tables import TABLES
 
 from .destination.failures import explained, patiently
 from .destination.warehouse import Warehouse
@@ -55,20 +57,21 @@ def status(options: SyncOptions) -> Status:
     with explained(), asked_only(options) as target:
         rows = patiently(target.warehouse.counts)
         workspaces = target.warehouse.workspaces()
-        if not (any(rows.values()) or workspaces):
+        if not any(map(target.warehouse.has, TABLES)):
             raise ConfigurationError(f"there is nothing in {options.where} yet: run prefect-runs sync first")
+        reached = target.reached()
         return Status(
             workspace=target.workspace,
             pipeline=target.pipeline.pipeline_name,
             destination=options.where,
             dataset=options.dataset,
             rows=rows,
-            watermarks=target.watermarks(),
-            first_load_unfinished=target.first_load_unfinished(RESOURCES),
+            watermarks=reached.watermarks,
+            first_load_unfinished=reached.first_load_unfinished(RESOURCES),
             newest_state=_newest_state(target.warehouse),
             syncs=_last_syncs(target.warehouse),
             whole_up_to=_whole_up_to(target.warehouse),
-            warnings=_warnings(target),
+            warnings=_warnings(target, reached.watermarks),
             workspaces=workspaces,
         )
 
@@ -104,12 +107,11 @@ def _whole_up_to(warehouse: Warehouse) -> datetime | None:
     return min((as_utc(time) for time in latest.values()), default=None) if all(latest.values()) else None
 
 
-def _warnings(target: Target) -> list[str]:
+def _warnings(target: Target, watermarks: Mapping[str, datetime]) -> list[str]:
     """What is to be said of the time since the last sync, by this machine's clock and what that sync learned."""
     lacking = []
     if target.lacks_watermark:
         lacking = [f"{LACKS_WATERMARK}with prefect-runs the next sync reads everything again"]
-    watermarks = target.watermarks()
     runs = [watermarks[table] for table in target.run_tables() if table in watermarks]
     if not runs:
         return lacking

@@ -78,7 +78,8 @@ class Sync:
         """
         started = time.monotonic()
         self.target.restore()
-        self._notes = [f"{LACKS_WATERMARK}everything is read again"] if self.target.lacks_watermark else []
+        if self._reads_runs and self.target.lacks_watermark:
+            self._notes = [f"{LACKS_WATERMARK}everything is read again"]
         if self.options.full:
             self._forget()
         else:
@@ -98,7 +99,7 @@ class Sync:
         loaded: Counter[str] = Counter()
         # what changed since the ceiling of a sync that was killed is not read by going on with its first load
         resumed = first_load_unfinished(dict(self.target.pipeline.state), self.options.read)
-        reads_runs = not RUNS_AND_STATES.isdisjoint(self.options.read)
+        reads_runs = self._reads_runs
         while True:
             load_id, counts = self.target.load(self._source(access))
             loaded.update(counts)
@@ -114,6 +115,10 @@ class Sync:
             if not goes_on:
                 return rows, loaded
             collect()
+
+    @property
+    def _reads_runs(self) -> bool:
+        return not RUNS_AND_STATES.isdisjoint(self.options.read)
 
     def _source(self, access: Access) -> Any:
         # a full sync takes nothing for granted, or states missing from the warehouse would not come back

@@ -7,7 +7,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,24 +17,26 @@ from dlt.common.destination.client import WithStateSync
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
-from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from prefect_runs import Access, ConfigurationError, Selection, prefect_runs
-from prefect_runs.clock import as_utc
-from prefect_runs.progress import first_load_unfinished
+from prefect_runs.clock import EVER, as_utc
+from prefect_runs.filters import scope
+from prefect_runs.run_reader import FAR_FUTURE
 from prefect_runs.settings import RUN_TABLES, STATE_TABLES
 from prefect_runs.tables import TABLES
+from prefect_runs.windows import Window
 
 from .alone import loading, working_folder
 from .destination.failures import out_of_memory, patiently
 from .destination.killed_load import undo_unrecorded
 from .destination.memory import keep_small, small_loads
+from .destination.pipeline_states import states_of_others, stored_state
 from .destination.torso import remove_torso
 from .destination.warehouse import Untrusted, Warehouse
 from .destination.zero_character import REFUSED_BY, without_zeros
 from .names import pipeline_name, staging_layout
 from .options import SyncOptions
-from .watermarks import SCHEMA, SyncsOfOthers, of_state
+from .watermarks import SCHEMA, Reached, furthest
 from .working_folder import put_aside, remove_half_made
 from .workspaces import configured, workspace_of
 
@@ -124,10 +125,7 @@ class Target:
 
     def _pending_follows(self) -> bool:
         """Whether what is left to load follows what the destination holds: its state, or its own where that is in."""
-        stored = None
-        with self.pipeline.destination_client() as client, contextlib.suppress(DestinationUndefinedEntity):
-            if isinstance(client, WithStateSync):
-                stored = load_pipeline_state_from_destination(self.pipeline.pipeline_name, client)
+        stored = stored_state(self.pipeline, self.pipeline.pipeline_name)
         local: Any = self.pipeline.state["_local"]
         own = (local.get(FOLLOWS), local.get("_last_extracted_hash"))
         return (stored["_version_hash"] if stored else None) in own
@@ -219,26 +217,20 @@ class Target:
         [row] = self.warehouse.rows(sql, load_id)
         return as_row(SYNC_COLUMNS, row)
 
-    def watermarks(self) -> dict[str, datetime]:
-        """Resource → up to when its changes were read."""
-        own = of_state(self.pipeline.state)
-        return {**self._of_others.watermarks(), **own} if self._of_others else own
-
-    def first_load_unfinished(self, resources: Sequence[str]) -> bool:
-        """Whether a first load of one of these stopped after a chunk."""
-        if self._of_others:
-            return self._of_others.first_load_unfinished
-        return first_load_unfinished(dict(self.pipeline.state), resources)
+    def reached(self) -> Reached:
+        """Up to when the runs of this workspace and these filters were read, by whichever pipeline in the dataset."""
+        others = states_of_others(self.pipeline)
+        return furthest(self.pipeline.state, others, scope(self.filters, self.workspace))
 
     @property
     def lacks_watermark(self) -> bool:
         """Whether the dataset has runs of the workspace that were loaded under another name or path."""
-        return bool(self._of_others and self._of_others.watermarks())
-
-    @property
-    def _of_others(self) -> SyncsOfOthers | None:
-        """The syncs of others, where this pipeline has read no runs."""
-        return None if of_state(self.pipeline.state).keys() & RUN_TABLES else SyncsOfOthers(self.warehouse)
+        if Reached(self.pipeline.state).has_read_runs:
+            return False
+        if self.pipeline.state.get("sources"):
+            # a backfill, or a repair of what another one loaded
+            return not self.reached().own
+        return any(self.warehouse.has_runs(table, Window(EVER, FAR_FUTURE)) for table in self.run_tables())
 
     def run_tables(self) -> list[str]:
         """Those of `flow_runs` and `task_runs` that were loaded."""

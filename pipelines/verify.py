@@ -17,7 +17,6 @@ from prefect_runs.comparison import Comparison
 from prefect_runs.drift import Drift, Verification, What, one_each
 from prefect_runs.history_comparison import HistoryComparison
 from prefect_runs.privacy import Privacy
-from prefect_runs.progress import STATE_KEY
 from prefect_runs.read_ahead import batches
 from prefect_runs.resources import resource
 from prefect_runs.server import Server
@@ -31,7 +30,7 @@ from .destination.holdings import WarehouseHoldings
 from .options import SyncOptions
 from .reload import reload
 from .target import Target
-from .watermarks import source_state
+from .watermarks import Reached
 
 INCOMPLETE: What = "incomplete history"
 # whose interval is all that was compared
@@ -130,21 +129,27 @@ class Verifier:
         self.target = Target(options)
         self.how = how
         self._histories: dict[str, HistoryComparison] = {}
+        self._watermarks: dict[str, datetime] = {}
 
     def run(self) -> VerifyReport:
         """Compare, record; with `repair` also repair, compare again and record that."""
         started = time.monotonic()
         self.target.restore()
-        state = dict(self.target.pipeline.state)
-        watermarks = {table: time_ for table, time_ in self.target.watermarks().items() if table in TABLES}
+        reached = self.target.reached()
+        self._watermarks = watermarks = {table: time_ for table, time_ in reached.watermarks.items() if table in TABLES}
         # a table of which nothing was ever loaded may lack all that the server has
         tables = [table for table in RUN_TABLES if table in watermarks]
-        if not tables or self.target.first_load_unfinished(RESOURCES):
+        if not reached.has_read_runs and self.target.lacks_watermark:
+            raise ConfigurationError(
+                "no pipeline in the dataset loaded the runs of this workspace with these filters, so up to when they "
+                "were loaded is not known: give verify the filters of the one that did, or run prefect-runs sync first"
+            )
+        if not tables or reached.first_load_unfinished(RESOURCES):
             raise ConfigurationError("the first load is not finished; run prefect-runs sync, then verify")
         if self.how.histories and not any(STATES_OF[table] in watermarks for table in tables):
             raise ConfigurationError("no state history was loaded, so there is none to compare (--histories)")
         server = self._server()
-        self._check_scope(server, state, tables)
+        self._check_same_rows(server, reached, tables)
         holdings = WarehouseHoldings(self.target.warehouse, watermarks)
         verifies = {table: server.verify(table, holdings, watermarks[table]) for table in tables}
         self._histories = {
@@ -174,10 +179,17 @@ class Verifier:
             self.target.warehouse,
         )
 
-    def _check_scope(self, server: Server, state: dict[str, Any], tables: list[str]) -> None:
-        """Refuse to compare with other runs than were asked for: all that the filters left out would be missing."""
-        resources = source_state(state).get("resources", {})
-        if {resources.get(table, {}).get(STATE_KEY, {}).get("scope") for table in tables} - {None, server.scope}:
+    def _check_same_rows(self, server: Server, reached: Reached, tables: list[str]) -> None:
+        """Refuse to compare with other runs than were asked for: all that the filters left out would be missing.
+
+        And with what another pipeline loads by other privacy rules, for a repair would load by these.
+        """
+        rules = {reached.resources[table].get("privacy") for table in tables}
+        if not reached.own and rules != {Privacy(self.target.privacy).fingerprint}:
+            raise ConfigurationError(
+                "these runs were loaded with other privacy rules: give verify those of the pipeline that loads them"
+            )
+        if reached.scopes() - {server.scope}:
             raise ConfigurationError(
                 "the last sync read other runs: it had other filters, or another --start-date. Give verify the same "
                 "ones, or sync once with these, which begins the first load again; then verify"
@@ -225,7 +237,8 @@ class Verifier:
         return Comparison(TABLES[table], self.target.workspace, Privacy(self.target.privacy))
 
     def _pass(self, server: Server, found: list[Verification], before: int, after_repair: bool) -> Pass:
-        watermarks = {table.table: self.target.watermarks()[table.table] for table in found}
+        # those of what was compared: another pipeline may have gone on meanwhile
+        watermarks = {table.table: self._watermarks[table.table] for table in found}
         requests = server.client.requests_sent - before
         partial = self.how.since is not None
         how = self.how.sweep, self.how.histories
@@ -245,7 +258,8 @@ class Verifier:
 
     def _reload(self, selections: dict[str, Selection], report: VerifyReport) -> None:
         # of an incomplete history the last state is there, which a sync takes for a sign that all are
-        for row in reload(self.target, selections, trusting=not self.how.histories):
+        tables = [name for table in selections for name in (table, STATES_OF[table]) if name in self._watermarks]
+        for row in reload(self.target, selections, tables, trusting=not self.how.histories):
             report.repair_requests += row["requests"]
             report.gaps += row["gaps"]
 

@@ -1,18 +1,15 @@
-"""Up to when the runs of a workspace were read: by its pipeline's state, else by what syncs left in the dataset."""
+"""Up to when runs were read, as the states of pipelines tell it: this one's, or one's that loads the same runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from prefect_runs.clock import EVER, as_utc
-from prefect_runs.progress import STATE_KEY
-from prefect_runs.run_reader import FAR_FUTURE
-from prefect_runs.settings import RUN_TABLES, STATE_TABLES
-from prefect_runs.windows import Window
-
-from .destination.warehouse import Warehouse
+from prefect_runs.clock import as_utc
+from prefect_runs.progress import STATE_KEY, first_load_unfinished
+from prefect_runs.settings import RUN_TABLES
 
 # dlt names a schema after its source
 SCHEMA = "prefect_runs"
@@ -23,42 +20,55 @@ LACKS_WATERMARK = (
 )
 
 
-def of_state(pipeline_state: Mapping[str, Any]) -> dict[str, datetime]:
-    """Resource → watermark, as a pipeline's state has them."""
-    found: dict[str, datetime] = {}
-    for name, state in sorted(source_state(pipeline_state).get("resources", {}).items()):
-        progress = state.get(STATE_KEY, {})
-        value = state.get("incremental", {}).get("updated", {}).get("last_value")
-        value = value or progress.get("watermark") or progress.get("until")
-        if value:
-            found[name] = as_utc(value)
-    return found
+@dataclass(frozen=True)
+class Reached:
+    """How far a pipeline came, by its `state`; `own` says that it is the one that the commands load with."""
 
-
-class SyncsOfOthers:
-    """What the table `syncs` tells of the syncs of a workspace, whichever pipeline made them."""
-
-    def __init__(self, warehouse: Warehouse) -> None:
-        self._warehouse = warehouse
-        unfinished = "unfinished" if warehouse.has("syncs", "unfinished") else "1 = 0"
-        sql = f"SELECT window_end, window_start, {unfinished} FROM {{syncs}} AS run WHERE window_end IS NOT NULL"
-        rows = warehouse.of_workspace(sql)
-        self._last = max(rows, key=lambda row: as_utc(row[0]), default=None)
-
-    def watermarks(self) -> dict[str, datetime]:
-        """Table of runs or states that has rows → when the last sync began, by the server's time."""
-        if self._last is None:
-            return {}
-        window = Window(EVER, FAR_FUTURE)
-        runs = [table for table in RUN_TABLES if self._warehouse.has(table) and self._warehouse.has_runs(table, window)]
-        loaded = self._warehouse.counts() if runs else {}
-        states = [table for table in STATE_TABLES if loaded.get(table)]
-        return dict.fromkeys((*runs, *states), as_utc(self._last[0]))
+    state: Mapping[str, Any]
+    own: bool = True
 
     @property
-    def first_load_unfinished(self) -> bool:
-        """Whether the last of them stopped after a chunk of a first load."""
-        return self._last is not None and self._last[1] is None and bool(self._last[2])
+    def resources(self) -> Mapping[str, Any]:
+        """Resource → what dlt and the source remember of it."""
+        found: Mapping[str, Any] = source_state(self.state).get("resources", {})
+        return found
+
+    @property
+    def watermarks(self) -> dict[str, datetime]:
+        """Resource → up to when its changes were read."""
+        found: dict[str, datetime] = {}
+        for name, state in sorted(self.resources.items()):
+            progress = state.get(STATE_KEY, {})
+            value = state.get("incremental", {}).get("updated", {}).get("last_value")
+            value = value or progress.get("watermark") or progress.get("until")
+            if value:
+                found[name] = as_utc(value)
+        return found
+
+    @property
+    def has_read_runs(self) -> bool:
+        """Whether it has a watermark of any kind of run."""
+        return not self.watermarks.keys().isdisjoint(RUN_TABLES)
+
+    def first_load_unfinished(self, resources: Sequence[str]) -> bool:
+        """Whether a first load of one of these stopped after a chunk."""
+        return first_load_unfinished(dict(self.state), resources)
+
+    def scopes(self) -> set[str]:
+        """Which runs were asked for, as `prefect_runs.filters.scope` tells them apart."""
+        told = (self.resources.get(table, {}).get(STATE_KEY, {}).get("scope") for table in RUN_TABLES)
+        return {scope for scope in told if scope}
+
+
+def furthest(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]], scope: str) -> Reached:
+    """The pipeline that read the runs of `scope` last: the one with the state `own`, or one of `others`."""
+    alike = [other for state in others if scope in (other := Reached(state, own=False)).scopes()]
+    return max((Reached(own), *alike), key=_newest)
+
+
+def _newest(reached: Reached) -> float:
+    times = (time for table, time in reached.watermarks.items() if table in RUN_TABLES)
+    return max((time.timestamp() for time in times), default=0)
 
 
 def source_state(pipeline_state: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def names(copy: Copy) -> list[str]:
 def watermarks(copy: Copy) -> dict[str, datetime]:
     with Target(copy.sync_options()) as target:
         target.restore()
-        return target.watermarks()
+        return target.reached().watermarks
 
 
 def test_span_is_loaded_and_the_watermark_stays(copy: Copy, past: tuple[datetime, datetime]) -> None:

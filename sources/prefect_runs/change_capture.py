@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from .changes_by_event import ChangesByEvent
-from .clock import parse, text
+from .clock import ServerClock, parse, text
 from .counted_reads import CountedReads
 from .known import Known
 from .late_sync import LateSync
@@ -34,8 +34,6 @@ from .windows import Window
 
 # a torn row that is not whole after this time is left to `verify`
 TORN_REMEMBERED = timedelta(days=1)
-# how long before a server's clock was set back the last sync is taken to have been
-SET_BACK = timedelta(days=1)
 # how the gap of a load ends that leaves the rest to the next
 UNFINISHED = "sync again to go on"
 
@@ -49,7 +47,7 @@ class ChangeCapture:
         events: reads their events.
         settings: lookback, horizon and the other bounds.
         scope: differs when other runs are asked for; then everything is read anew.
-        ceiling: the server's time when this sync began.
+        clock: the server's when this sync began.
         late: tells up to when a load reads that goes on from a watermark.
         retention: asks how long the server keeps things.
         known: what the warehouse has, if it can be asked.
@@ -65,7 +63,7 @@ class ChangeCapture:
         events: RecentEvents,
         settings: ReadSettings,
         scope: str,
-        ceiling: Callable[[], datetime],
+        clock: Callable[[], ServerClock],
         late: LateSync,
         retention: Callable[[], Retention],
         known: Known | None,
@@ -81,7 +79,7 @@ class ChangeCapture:
         self._by_event = ChangesByEvent(self._reads, events, settings.lookback, lost)
         self._settings = settings
         self._scope = scope
-        self._ceiling = ceiling
+        self._clock = clock
         self._late = late
         self._retention = retention
         self._tally = tally
@@ -134,7 +132,7 @@ class ChangeCapture:
     @property
     def ceiling(self) -> datetime:
         """The server's time when this sync began."""
-        return self._ceiling()
+        return self._clock().now
 
     def next_since(self, ceiling: datetime) -> datetime:
         """From when on the sync after one with `ceiling` reads again."""
@@ -146,23 +144,21 @@ class ChangeCapture:
 
     def _plan(self, cursor: Cursor, state: State) -> Plan:
         if self._selection:
-            return Plan(self._ceiling(), window=self._selection.rest(state), selected=True)
+            return Plan(self.ceiling, window=self._selection.rest(state), selected=True)
         if not self.goes_on(state):
             state.clear()
             return self._first_plan()
         if "snapshot" in state:
             return snapshot_plan(state["snapshot"])
-        start_value, now = cursor.start_value, self._ceiling()
+        start_value, now = cursor.start_value, self.ceiling
         if start_value is None:
             return self._first_plan()
         ceiling = self._late.ceiling(start_value, now)
-        # a server's clock can be set back: when the last sync was by the clock of now, nobody knows
-        before = SET_BACK if start_value > now + self._settings.lookback else timedelta()
-        since = self.next_since(min(start_value, ceiling) - before)
+        since = self._clock().read_since(start_value, self._settings.lookback)
         return Plan(ceiling, start_value, since, rest=Window(ceiling, now) if ceiling < now else None)
 
     def _first_plan(self) -> Plan:
-        ceiling = self._ceiling()
+        ceiling = self.ceiling
         end = ceiling + self._settings.horizon
         oldest = self.reader.oldest
         return Plan(ceiling, window=Window(oldest or end, end))
@@ -193,13 +189,8 @@ class ChangeCapture:
         elif plan.since is None:
             pages = self._snapshot(plan, outcome, news)
         else:
-            if plan.set_back > self._settings.lookback:
-                self._tally.gap(
-                    f"the server's clock was set back by {plan.set_back} or more since the last sync: changes before "
-                    f"{text(plan.since)} that it did not see, and forced ones of runs in a state of the later time, "
-                    "are only found by verify --sweep"
-                )
-            self._watch_retention(plan, goes_on="behind" in state)
+            if not self._was_set_back(plan):
+                self._watch_retention(plan, goes_on="behind" in state)
             if plan.rest:
                 outcome.remembered["behind"] = True
                 self._tally.gap(f"{table}: of a long pause, changes up to {text(plan.ceiling)} were read; {UNFINISHED}")
@@ -285,6 +276,19 @@ class ChangeCapture:
             return rows
         links = self.known.links(self.reader.kind.name, unlinked)
         return [{**row, **_nulls_filled(row, links.get(row["id"], {}), columns)} for row in rows]
+
+    def _was_set_back(self, plan: Plan) -> bool:
+        """Whether the server's clock was, which is a gap: of changes by the later time, not all are found."""
+        assert plan.since is not None
+        assert plan.start_value is not None
+        by = self._clock().set_back(plan.start_value)
+        if by:
+            self._tally.gap(
+                f"the server's clock was set back by {by} or more since the last sync: changes before "
+                f"{text(plan.since)} that it did not see, and forced ones of runs in a state of the later time, are "
+                "only found by verify --sweep"
+            )
+        return bool(by)
 
     def _watch_retention(self, plan: Plan, goes_on: bool) -> None:
         assert plan.since is not None

@@ -91,6 +91,8 @@ class PrefectClient:
         self.page_size = page_size
         self.clock: datetime | None = None
         """The server's time at its last reply (UTC), from the `Date` header; see `clock.server_time`."""
+        self.date: datetime | None = None
+        """That `Date`; None where none could be read."""
         self._adapter = CountingAdapter(Pace(requests_per_minute), connections)
         self._runtime = resolve_configuration(RuntimeConfiguration())
         if patience:
@@ -221,7 +223,7 @@ class PrefectClient:
             raise unanswered(f"{method} {self._url(path)}", error) from None
         date = from_http_date(response.headers.get("Date", ""))
         if date:
-            self.clock = server_time(date, datetime.now(UTC))
+            self.date, self.clock = date, server_time(date, datetime.now(UTC))
         elif self.clock is None:
             self.clock = datetime.now(UTC)
         return response

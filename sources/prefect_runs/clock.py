@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 # a machine that is further behind than this has no clock that was ever set
 NOT_A_CLOCK = timedelta(hours=12)
+# replicas of a server, and replies that a cache kept, differ by less
+REPLICAS_DIFFER = timedelta(minutes=1)
+# how long before a server's clock was set back the last sync is taken to have been: by the clock of now nobody knows
+BEFORE_SET_BACK = timedelta(days=1)
 # before Prefect's first run
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -59,6 +64,23 @@ def server_time(date: datetime, here: datetime) -> datetime:
     the server writes into its rows it would pass changes over.
     """
     return here if date - NOT_A_CLOCK < here < date else date
+
+
+class ServerClock(NamedTuple):
+    """The time by which a sync goes, and the `Date` that the server gave with it, which may be later."""
+
+    now: datetime
+    date: datetime
+
+    def set_back(self, watermark: datetime) -> timedelta:
+        """By how much, at least, the server's clock was set back since it gave `watermark`; zero where it was not."""
+        behind = watermark - self.date
+        return behind if behind > REPLICAS_DIFFER else timedelta()
+
+    def read_since(self, watermark: datetime, lookback: timedelta) -> datetime:
+        """From when on to read what changed since a sync that went by `watermark`."""
+        before = BEFORE_SET_BACK if self.set_back(watermark) else timedelta()
+        return min(watermark, self.now) - before - lookback
 
 
 def in_one_step(first: datetime, second: datetime, step: timedelta) -> bool:

@@ -113,7 +113,8 @@ class Extras:
     def _artifacts(self, state: State) -> Pages:
         self._anew(state, self._settings.artifact_data)
         cursor = StateCursor(state)
-        since = cursor.start_value and min(cursor.start_value, self._server.ceiling) - self._settings.lookback
+        before, lookback = cursor.start_value, self._settings.lookback
+        since = before and self._server.clock.read_since(before, lookback)
         for page in self._counted("artifacts", changed_artifacts(self._server.client, since)):
             yield [{**row, "data": body(row) if self._settings.artifact_data else None} for row in page]
         cursor.advance(self._server.ceiling)
@@ -138,7 +139,7 @@ class Extras:
 
     def _timeline(self, table: str, read: Callable[[Window], Iterator[Part]], start: datetime) -> Timeline:
         server = self._server
-        return Timeline(table, read, start, server.ceiling, self._settings, server.known, server.tally)
+        return Timeline(table, read, start, server.clock, self._settings, server.known, server.tally)
 
     def _counted(self, name: str, pages: Pages) -> Pages:
         for page in pages:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 from .clock import parse, text
@@ -55,11 +55,6 @@ class Plan:
     def now(self) -> datetime:
         """The server's time, as far as this plan goes by it."""
         return self.rest.end if self.rest else self.ceiling
-
-    @property
-    def set_back(self) -> timedelta:
-        """By how much, at least, the server's clock was set back since the watermark was taken from it."""
-        return max(self.start_value - self.now, timedelta()) if self.start_value else timedelta()
 
 
 class StateCursor:

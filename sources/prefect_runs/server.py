@@ -15,7 +15,7 @@ from .access import Access
 from .cancellations import CANCELLED, Cancellations
 from .chains import StateEvent
 from .change_capture import UNFINISHED, ChangeCapture
-from .clock import in_one_step, parse, text
+from .clock import ServerClock, in_one_step, parse, text
 from .dimensions import DIMENSIONS, dimension
 from .events import EventFeed, states_told
 from .exceptions import ServerUnavailable
@@ -101,14 +101,19 @@ class Server:
         """The server's version; None on Prefect Cloud. The first request of every sync."""
         version = self.client.version()
         assert self.client.clock is not None
-        self._ceiling = self.client.clock
+        self._clock = ServerClock(self.client.clock, self.client.date or self.client.clock)
         return version
 
     @property
     def ceiling(self) -> datetime:
         """The server's time when this sync began: what changes later belongs to the next one."""
+        return self.clock.now
+
+    @property
+    def clock(self) -> ServerClock:
+        """The server's clock when this sync began."""
         _ = self.version
-        return self._ceiling
+        return self._clock
 
     def capture(self, runs: str) -> ChangeCapture:
         """The change capture of `flow_runs` or `task_runs`."""
@@ -120,7 +125,7 @@ class Server:
                 self._recent_events(kind),
                 self._settings,
                 self.scope,
-                lambda: self.ceiling,
+                lambda: self.clock,
                 self._late,
                 lambda: self.retention,
                 self.known,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from .change_capture import UNFINISHED
-from .clock import text
+from .clock import ServerClock, text
 from .known import Known
 from .paging import Row
 from .progress import Plan, State, StateCursor, snapshot_plan, snapshot_state
@@ -39,7 +39,7 @@ class Timeline:
         table: its name.
         read: gives all rows of a window, oldest first.
         start: nothing of before is read.
-        ceiling: the server's time when this sync began.
+        clock: the server's when this sync began.
         settings: lookback, rows of a chunk.
         known: what the warehouse has, if it can be asked.
         tally: counts what is read.
@@ -50,7 +50,7 @@ class Timeline:
         table: str,
         read: Callable[[Window], Iterator[Part]],
         start: datetime,
-        ceiling: datetime,
+        clock: ServerClock,
         settings: ReadSettings,
         known: Known | None,
         tally: Tally,
@@ -58,7 +58,7 @@ class Timeline:
         self._table = table
         self._read = read
         self._start = start
-        self._ceiling = ceiling
+        self._clock, self._ceiling = clock, clock.now
         self._settings = settings
         self._known = known
         self._tally = tally
@@ -84,7 +84,7 @@ class Timeline:
     def _plan(self, state: State, watermark: datetime | None) -> Plan:
         if "snapshot" in state:
             return snapshot_plan(state["snapshot"])
-        since = min(watermark, self._ceiling) - self._settings.lookback if watermark else self._start
+        since = self._clock.read_since(watermark, self._settings.lookback) if watermark else self._start
         return Plan(self._ceiling, window=Window(max(since, self._start), self._ceiling + AHEAD))
 
     def _is_chunk(self, rows: int) -> bool:
