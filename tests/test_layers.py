@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -14,6 +15,20 @@ SOURCE, PIPELINES = ROOT / "sources" / "prefect_runs", ROOT / "pipelines"
 # what a person types, and what Prefect runs
 COMMAND = ("cli", "command", "demo", "prefect_flow")
 CLIENT = "prefect_runs.client"
+BELOW_THE_CLIENT = (
+    "clock",
+    "credentials",
+    "exceptions",
+    "pace",
+    "paging",
+    "prefect_settings",
+    "replies",
+    "unanswered",
+    "urls",
+)
+DESTINATION = "prefect_runs_pipelines.destination"
+# what a destination is told, and what is hidden of its errors
+BESIDE_THE_DESTINATION = ("prefect_runs_pipelines.options", "prefect_runs_pipelines.redacted")
 
 
 def modules(package: str, folder: Path) -> Iterator[tuple[str, ast.Module]]:
@@ -26,7 +41,7 @@ MODULES = dict([*modules("prefect_runs", SOURCE), *modules("prefect_runs_pipelin
 
 
 def imported(name: str, tree: ast.Module, deferred: bool) -> set[str]:
-    """Modules of this project that a module imports, or all but those that it imports when they are needed."""
+    """Modules of this project that a module imports from; `deferred`: those too that it imports when it needs them."""
     package = name if any(other.startswith(f"{name}.") for other in MODULES) else name.rpartition(".")[0]
     found: set[str] = set()
     for node in ast.walk(tree) if deferred else tree.body:
@@ -67,8 +82,26 @@ def test_nothing_below_knows_of_the_command() -> None:
     assert {(name, other) for name in MODULES.keys() - commands for other in DEFERRED_TOO[name] & commands} == set()
 
 
+def test_the_client_knows_of_nothing_that_reads() -> None:
+    assert all_below(CLIENT, DEFERRED_TOO) == {f"prefect_runs.{name}" for name in BELOW_THE_CLIENT}
+
+
+def test_what_is_of_the_destination_knows_nothing_of_the_pipelines() -> None:
+    for name in MODULES:
+        if name.startswith(DESTINATION):
+            others = {other for other in DEFERRED_TOO[name] if other.startswith("prefect_runs_pipelines.")}
+            above = {other for other in others if not other.startswith(DESTINATION)}
+            assert above <= {*BESIDE_THE_DESTINATION}, name
+
+
 # a screen is pure too, of reports whose types it names
-PURE = [name for name in sorted(OF_SOURCE) if "Pure:" in (ast.get_docstring(MODULES[name]) or "")]
+PURE = [
+    name for name in sorted(OF_SOURCE) if re.search(r"\bpure\b", ast.get_docstring(MODULES[name]) or "", re.IGNORECASE)
+]
+
+
+def test_window_arithmetic_and_the_shaping_of_rows_are_pure() -> None:
+    assert {"prefect_runs.windows", "prefect_runs.rows", "prefect_runs.chains", "prefect_runs.news"} <= {*PURE}
 
 
 @pytest.mark.parametrize("name", PURE)
