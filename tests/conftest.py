@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ from prefect_runs_pipelines.local.server import DEFAULT_VERSION, Database, Local
 from prefect_runs_pipelines.options import SyncOptions
 from prefect_runs_pipelines.sync import SyncReport, sync
 from prefect_runs_pipelines.verify import VerifyOptions, VerifyReport, verify
+
+# as the command does, for what it calls is most of what tests do
+gc.set_threshold(50_000, 20, 20)
 
 # the server that the tests run against; `make matrix` runs them against several
 VERSION = os.environ.get("PREFECT_RUNS_TEST_SERVER", DEFAULT_VERSION)

@@ -423,7 +423,7 @@ def test_runs_that_a_schedule_makes(copy: Copy, api: PrefectApi) -> None:
     assert set(copy.values("SELECT auto_scheduled AND state_type = 'SCHEDULED' FROM prefect.flow_runs")) == {True}
 
 
-def test_flow_of_500_tasks_synced_all_the_while(copy: Copy, api: PrefectApi, server: LocalServer) -> None:
+def test_flow_of_250_tasks_synced_all_the_while(copy: Copy, api: PrefectApi, server: LocalServer) -> None:
     copy.settings.update(USUAL_LOOKBACK)
     copy.sync()
     loaded: list[int] = []
@@ -435,18 +435,18 @@ def test_flow_of_500_tasks_synced_all_the_while(copy: Copy, api: PrefectApi, ser
             assert copy.values("SELECT count(DISTINCT id) FROM prefect.task_runs") == [count]
         time.sleep(max(0.0, 1 - (time.monotonic() - began)))
 
-    with playing(server, "many_tasks", "500") as process:
+    with playing(server, "many_tasks", "250") as process:
         while process.poll() is None:
             sync_for_a_second()
         of_flow = {"flow_runs": {"id": {"any_": [told(process)["result"]]}}}
     completed = {**of_flow, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    while api.call("POST", "/task_runs/count", completed) < 500:
+    while api.call("POST", "/task_runs/count", completed) < 250:
         assert now() - copy.since < timedelta(seconds=600), "the server does not record all task runs"
         sync_for_a_second()
     api.wait_at_rest(copy.since)
     copy.sync_and_compare()
     assert loaded == sorted(loaded)
-    assert copy.values("SELECT count(*) FROM prefect.task_runs WHERE state_type = 'COMPLETED'") == [500]
+    assert copy.values("SELECT count(*) FROM prefect.task_runs WHERE state_type = 'COMPLETED'") == [250]
 
 
 # private use: dlt marks typed values in its own files with characters of this range
