@@ -21,7 +21,7 @@ from prefect_api import PrefectApi, Row, now, seconds
 
 from prefect_runs import EXTRAS, RECORDS, RESOURCES, ConfigurationError, ReadSettings, ServerUnavailable, extras
 from prefect_runs.client import PrefectClient
-from prefect_runs.clock import MICROSECOND, parse, text
+from prefect_runs.clock import MICROSECOND, ServerClock, parse, text
 from prefect_runs.deployment_changes import deployment_version
 from prefect_runs.event_log import LEFT_OUT, event_row
 from prefect_runs.inventory import workers
@@ -582,6 +582,7 @@ def test_a_first_load_of_events_that_goes_on_too_late_names_what_is_gone(monkeyp
     # in the place of a server, of which two weeks would have to be waited for
     server = SimpleNamespace(
         ceiling=ceiling,
+        clock=ServerClock(ceiling, ceiling),
         tally=Tally(),
         workspace="w",
         known=None,
