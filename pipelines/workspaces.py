@@ -138,15 +138,11 @@ def _check_known(asked: Iterable[str], names: list[str]) -> None:
 
 
 def _names_in_files() -> Iterator[str]:
-    for provider in dlt.config.config_providers:
-        found, _ = provider.get_value("workspaces", dict, "", *SOURCE)
-        for name, section in found.items() if isinstance(found, dict) else ():
-            if not isinstance(section, dict):
-                raise ConfigurationError(
-                    f"{'.'.join(WORKSPACES)}.{name} is no section of its own with an api_url in it"
-                )
-            if name not in COMMON:
-                yield name
+    for place, name, section in spelling.configured_in(*WORKSPACES):
+        if not isinstance(section, dict):
+            raise ConfigurationError(f"{place} is no section of its own with an api_url in it")
+        if name not in COMMON:
+            yield name
 
 
 def _check_servers(names: list[str]) -> None:

@@ -13,11 +13,11 @@ from prefect_api import PrefectApi, Row
 from warehouses import Warehouse
 
 from prefect_runs.clock import as_utc
+from prefect_runs.settings import STATES_OF
 from prefect_runs.tables import TABLES, Column, Table
 
 LINKS = ("parent_task_run_id", "deployment_id", "work_pool_id", "work_pool_name", "work_queue_id")
 RUN_IDS = ("flow_run_id", "task_run_id")
-STATES_OF = {"flow_runs": "flow_run_states", "task_runs": "task_run_states"}
 EVER, NEVER = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 

@@ -25,17 +25,17 @@ def stored_state(pipeline: dlt.Pipeline, name: str) -> Any:
 
 def states_of_others(pipeline: dlt.Pipeline) -> Iterator[Any]:
     """The last state of every other pipeline in the dataset; none of a filesystem, which cannot be asked for them."""
-    for name in patiently(lambda: _names(pipeline)):
+    for name in patiently(lambda: _names_of_others(pipeline)):
         state = patiently(lambda name=name: stored_state(pipeline, name))  # type: ignore[misc]
-        if state and name != pipeline.pipeline_name:
+        if state:
             yield state
 
 
-def _names(pipeline: dlt.Pipeline) -> list[str]:
+def _names_of_others(pipeline: dlt.Pipeline) -> list[str]:
     with pipeline.destination_client() as client, contextlib.suppress(DestinationUndefinedEntity):
         if isinstance(client, SqlJobClientBase):
             sql = client.sql_client
             table = sql.make_qualified_table_name(client.schema.state_table_name)
             with sql.execute_query(f"SELECT DISTINCT pipeline_name FROM {table}") as cursor:
-                return sorted(str(name) for (name,) in cursor.fetchall())
+                return sorted({str(name) for (name,) in cursor.fetchall()} - {pipeline.pipeline_name})
     return []
